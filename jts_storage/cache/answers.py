@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from jts_storage._runtime.tasks import stopped
 from jts_storage.cache.fills import Fills
 from jts_storage.cache.held import Held, HeldAnswers
 from jts_storage.cache.values import Codec, Unusable, packed, unpacked
@@ -24,6 +25,12 @@ _PAUSES: Final = 2
 _JITTER: Final = 0.1
 _NEGATIVE_SECONDS: Final = 60.0
 """That there is nothing is not believed for longer."""
+
+_MOST_SENDING: Final = 16
+"""Values on their way to Redis at once, of a megabyte at most; who reads a further one waits."""
+
+_CLOSING: Final = 0.5
+"""Seconds that closing waits for them at most."""
 
 _NOTHING: Final = 8
 """Bytes; an answer that is shorter says that there is nothing."""
@@ -79,6 +86,7 @@ class Answers:
         self._clock = clock
         self.held = HeldAnswers(clock=clock)
         self._fills = Fills()
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def get(
         self, scopes: Sequence[str], name: str, ask: Callable[[], Awaitable[T]], codec: Codec[T]
@@ -103,8 +111,16 @@ class Answers:
         value = await self._fills.one(flight, lambda: self._read(question, look, begun))
         return codec.given(value)
 
+    async def settle(self, seconds: float) -> None:
+        """Wait so long at most until Redis has what was read."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=seconds)
+
     async def close(self) -> None:
         await self._fills.close()
+        await self.settle(_CLOSING)
+        for task in list(self._sending):
+            await stopped(task)
         self.held.clear()
 
     async def _held(self, held: Held, question: _Question[T]) -> T:
@@ -118,12 +134,18 @@ class Answers:
         if look.value is None or look.token is None:
             return None
         try:
-            value = unpacked(look.token, look.value, question.codec)
+            value, at = unpacked(look.token, look.value, question.codec)
         except Unusable:
             self._counters.unusable += 1
             return None
+        age = (look.at - at) / 1000
+        # Whoever stored it may allow more than this process does; and from a clock that was set
+        # back, nobody knows how old it is.
+        if not 0 <= age < self._max_stale:
+            self._counters.unusable += 1
+            return None
         self._counters.shared_hits += 1
-        until = begun + min(look.lasts, self._max_stale)
+        until = begun + min(look.lasts, self._max_stale - age)
         self.held.put(question.key, Held(look.token, value, len(look.value), until))
         return _Found(value)
 
@@ -162,14 +184,26 @@ class Answers:
         left = until - self._clock()
         if left <= 0:
             return
-        lasts = Lasting(left, whole)
-        stored = await self._shared.fill(
-            question.scopes, question.name, look, packed(token, data), lasts
-        )
-        if stored:
-            kept: Any = question.codec.given(value)  # the caller may change its own
-            self.held.put(question.key, Held(token, kept, len(data), until))
-        elif stored is False:
+        kept: Any = question.codec.given(value)  # the caller may change its own
+        # It counts while the generations are those of the look: had anybody written since, they
+        # would be gone. So it need not wait for Redis, and nor does the caller.
+        self.held.put(question.key, Held(token, kept, len(data), until))
+        sending = self._send(question, look, data, Lasting(left, whole))
+        if len(self._sending) >= _MOST_SENDING:
+            await sending
+            return
+        task = asyncio.create_task(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(
+        self, question: _Question[Any], look: Look, data: bytes, lasts: Lasting
+    ) -> None:
+        """Let Redis have it, for the other processes."""
+        assert look.token is not None, "somebody was writing"
+        value = packed(look.token, look.at, data)
+        stored = await self._shared.fill(question.scopes, question.name, look, value, lasts)
+        if stored is False:
             self._counters.stale_refused += 1
 
     def _lasts(self, size: int) -> float:

@@ -49,6 +49,7 @@ class RedisSharing:
         self._untold: dict[str, float] = {}
         self._waking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._is_away = self._is_nearly_full = self._knows_notes = False
         self._next_try = 0.0
 
@@ -72,10 +73,10 @@ class RedisSharing:
         self._watching = asyncio.create_task(self._watch_memory())
 
     async def close(self) -> None:
-        for task in (self._watching, self._waking):
+        for task in (self._watching, self._telling, self._waking):
             if task is not None:
                 await stopped(task)
-        self._watching = self._waking = None
+        self._watching = self._telling = self._waking = None
         await self.manager.close()
 
     # ---- readers
@@ -114,9 +115,19 @@ class RedisSharing:
         if len(self._untold) + len(scopes) > _MOST_NAMES:
             self._untold, names = {}, EVERYTHING
         self._untold |= dict.fromkeys(names, monotonic() + self._max_stale)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_until_told())
         if self._notes is not None:
             with suppress(StorageError):  # then it is known to this process alone
-                await self._notes.add(names)
+                await self._notes.add(names, EVERYTHING)
+
+    async def _tell_until_told(self) -> None:
+        """A process that only writes has no reads that would begin it."""
+        while self._untold:
+            await asyncio.sleep(_PAUSE)
+            self._is_ready()
+            if self._waking is not None:
+                await asyncio.wait([self._waking])
 
     # ---- to come back
 

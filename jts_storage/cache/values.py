@@ -1,4 +1,5 @@
-"""Answers as bytes: a version of the format, the generations, whole columns, and a checksum.
+"""Answers as bytes: a version of the format, the generations, when Redis was asked for these, whole
+columns, and a checksum.
 
 Whatever cannot be read, of whatever reason, is none: the database is asked.
 """
@@ -9,7 +10,7 @@ import json
 import struct
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -31,6 +32,7 @@ MOST_ROWS: Final = 20_000
 
 _CHECKSUM: Final = struct.Struct("<I")
 _LENGTH: Final = struct.Struct("<I")
+_MOMENT: Final = struct.Struct("<q")
 
 
 class Unusable(Exception):
@@ -51,20 +53,32 @@ class Codec(Protocol[T]):
         ...
 
 
-def packed(token: bytes, data: bytes) -> bytes:
-    whole = FORMAT + token + data
+class Stored(NamedTuple, Generic[T]):
+    """What stands in Redis.
+
+    :param at: milliseconds of the clock of Redis, from before the stores were asked.
+    """
+
+    value: T
+    at: int
+
+
+def packed(token: bytes, at: int, data: bytes) -> bytes:
+    whole = FORMAT + token + _MOMENT.pack(at) + data
     return whole + _CHECKSUM.pack(crc32(whole))
 
 
-def unpacked(token: bytes, stored: bytes, codec: Codec[T]) -> T:
+def unpacked(token: bytes, stored: bytes, codec: Codec[T]) -> Stored[T]:
     """:raises Unusable: they are not what `packed` made of such a value and these generations."""
     whole, (checksum,) = stored[:-4], _CHECKSUM.unpack(stored[-4:].rjust(4, b"\0"))
-    if len(stored) < 5 + len(token) or crc32(whole) != checksum:
+    begins = 1 + len(token) + _MOMENT.size
+    if len(whole) < begins or crc32(whole) != checksum:
         raise Unusable("the checksum is wrong")
     if not whole.startswith(FORMAT + token):
         raise Unusable("it is of another format or generation")
+    (at,) = _MOMENT.unpack_from(whole, 1 + len(token))
     try:
-        return codec.decode(memoryview(whole)[1 + len(token) :])
+        return Stored(codec.decode(memoryview(whole)[begins:]), at)
     except Exception as exc:
         raise Unusable(str(exc)) from exc
 

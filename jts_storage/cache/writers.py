@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from uuid import uuid4
 
-from jts_storage._runtime.tasks import stopped
+from jts_storage._runtime.tasks import run_to_the_end, stopped
 from jts_storage.domain.cache_statistics import Counters
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.settings.redis import RedisConfig
@@ -51,7 +51,11 @@ class Writers:
             yield
             return
         writer = uuid4().hex
-        await self._begin(scopes, writer, may_refuse=may_refuse)
+        try:
+            await self._begin(scopes, writer, may_refuse=may_refuse)
+        except asyncio.CancelledError:
+            await run_to_the_end(self._withdraw(scopes, writer))
+            raise
         renewing = asyncio.create_task(self._renew(scopes, writer))
         landing = LANDING_SECONDS
         try:
@@ -61,7 +65,8 @@ class Writers:
             try:
                 await stopped(renewing)  # a mark that came after the end would stay for a lease
             finally:
-                await self._end(scopes, writer, landing)
+                # Also for one that is cancelled: what it wrote is decided.
+                await run_to_the_end(self._end(scopes, writer, landing))
 
     async def _begin(self, scopes: Sequence[str], writer: str, *, may_refuse: bool) -> None:
         try:
@@ -82,6 +87,13 @@ class Writers:
                 await self._generations.begin(scopes, writer, self._config.lease)
             except StorageError:
                 self._counters.errors += 1
+
+    async def _withdraw(self, scopes: Sequence[str], writer: str) -> None:
+        """Nothing is written: a mark would keep readers away for a lease."""
+        try:
+            await self._generations.end(scopes, writer)
+        except StorageError:
+            self._counters.errors += 1
 
     async def _end(self, scopes: Sequence[str], writer: str, landing: float) -> None:
         try:

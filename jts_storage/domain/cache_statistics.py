@@ -21,7 +21,7 @@ class CacheStatistics:
     :param written_meanwhile: reads that asked the stores because somebody was writing.
     :param stale_refused: answers that were not kept: they were written over while being read.
     :param too_large: answers that were not kept for their size.
-    :param unusable: values in Redis that could not be read.
+    :param unusable: values in Redis that could not be read, or are older than `max_stale` allows.
     :param errors: calls of Redis that failed.
     :param open_seconds: how long Redis was left alone after failures.
     :param unannounced_writes: commits that Redis was not told of in time: what it holds may be

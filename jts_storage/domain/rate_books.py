@@ -178,9 +178,11 @@ class Book:
     # ---- parts
 
     def _undo(self, slot: str) -> None:
-        cost = self.slots.pop(slot)[COST]
+        gone = self.slots.pop(slot)
+        if gone[HAS_LEFT]:  # perhaps before midnight, and not counted on this day
+            return
         for used in self.days.values():
-            used[1] = max(0, used[1] - cost)
+            used[1] = max(0, used[1] - gone[COST])
 
     def _begin_day(self, limit: PerDay, at: Moment) -> None:
         start = limit.day(at.wall).start

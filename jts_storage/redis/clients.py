@@ -3,9 +3,15 @@ itself, and refuses the 101st caller."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    ConnectionPool,
+    Redis,
+    SSLConnection,
+)
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -14,6 +20,9 @@ from redis.backoff import NoBackoff
 from jts_storage.domain.secret import plain
 from jts_storage.settings.redis import RedisConfig
 
+_CONNECT_SECONDS: Final = 1.0
+"""Not the bound of a call, which may be longer than that of the configuration, but of closing."""
+
 
 def connected(config: RedisConfig) -> list[Any]:
     """A client that connects when it is used, and what else is closed with it."""
@@ -21,19 +30,32 @@ def connected(config: RedisConfig) -> list[Any]:
         return [_cluster(config)]
     if config.kind == "sentinel":
         return _sentinel(config)
-    (host, port), *_ = config.nodes
-    pool = BlockingConnectionPool(
-        host=host,
-        port=port,
-        db=config.db,
-        connection_class=SSLConnection if config.tls else Connection,
-        max_connections=config.pool_size,
-        timeout=config.timeout,
-        **_options(config),
-        **_credentials(config),
-        **_tls(config),
-    )
+    pool = BlockingConnectionPool(timeout=config.timeout, **_single(config))
     return [Redis.from_pool(pool)]
+
+
+def bounded_elsewhere(config: RedisConfig) -> Any:
+    """A client of a single server for whoever bounds its calls and their number; None for others.
+
+    It takes two thirds of the time of the other one, which bounds each step of a call.
+    """
+    if config.kind != "single":
+        return None
+    connecting = max(config.timeout, _CONNECT_SECONDS)
+    options = _single(config) | {"socket_timeout": None, "socket_connect_timeout": connecting}
+    return Redis.from_pool(ConnectionPool(**options))
+
+
+def _single(config: RedisConfig) -> dict[str, Any]:
+    (host, port), *_ = config.nodes
+    own = {
+        "host": host,
+        "port": port,
+        "db": config.db,
+        "connection_class": SSLConnection if config.tls else Connection,
+        "max_connections": config.pool_size,
+    }
+    return own | _options(config) | _credentials(config) | _tls(config)
 
 
 def _cluster(config: RedisConfig) -> Any:

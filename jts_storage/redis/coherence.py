@@ -22,7 +22,7 @@ from jts_storage.redis.manager import RedisManager
 from jts_storage.redis.scripts import Script
 
 GENERATION_BYTES: Final = 16
-FORMAT: Final = b"\x01"
+FORMAT: Final = b"\x02"
 """The first byte of every value; the generations that it belongs to come next."""
 
 _LATER = """
@@ -33,8 +33,27 @@ local n = tonumber(ARGV[1])
 _WRITTEN = """
 local function written(key)
   if redis.call('EXISTS', key) == 0 then return false end
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+  if type(redis.pcall('ZREMRANGEBYSCORE', key, '-inf', now)) ~= 'number' then
+    redis.call('DEL', key)
+  end
   return redis.call('EXISTS', key) == 1
+end
+local function text(key)
+  local found = redis.pcall('GET', key)
+  if type(found) == 'string' then return found end
+  if found then redis.call('DEL', key) end
+  return false
+end
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+"""
+"""What is of another type was left by somebody else, and is nothing. The generations are of one run
+of one server: it may have begun anew with what it held a while ago, or be a replica that lacks the
+last moment, and then no value of before counts."""
+
+_MARKED = """
+local function marks(key)
+  if type(redis.pcall('ZCARD', key)) ~= 'number' then redis.call('DEL', key) end
 end
 """
 
@@ -45,9 +64,9 @@ LOOK: Final = Script(
 for i = 1, n do
   if written(KEYS[n + i]) then return {} end
 end
-local token = ''
+local token = string.sub(run, 1, 16)
 for i = 1, n do
-  local g = redis.call('GET', KEYS[i])
+  local g = text(KEYS[i])
   if not g then
     g = ARGV[3 + i]
     redis.call('SET', KEYS[i], g, 'EX', 86400)
@@ -55,7 +74,7 @@ for i = 1, n do
   token = token .. g
 end
 if token == ARGV[2] then return {token} end
-local value = redis.call('GET', KEYS[2 * n + 1])
+local value = text(KEYS[2 * n + 1])
 if value and string.sub(value, 2, 1 + #token) == token then
   return {token, value, redis.call('PTTL', KEYS[2 * n + 1]), now}
 end
@@ -75,10 +94,10 @@ FILL: Final = Script(
     + _WRITTEN
     + """
 redis.call('DEL', KEYS[2 * n + 2])
-local token = ''
+local token = string.sub(run, 1, 16)
 for i = 1, n do
   if written(KEYS[n + i]) then return 0 end
-  token = token .. (redis.call('GET', KEYS[i]) or '')
+  token = token .. (text(KEYS[i]) or '')
 end
 if token ~= ARGV[2] then return 0 end
 local most, left = tonumber(ARGV[3]), tonumber(ARGV[5]) - now
@@ -97,10 +116,12 @@ the deadline is none.
 
 BEGIN: Final = Script(
     _LATER
+    + _MARKED
     + """
 for i = 1, n do redis.call('DEL', KEYS[i]) end
 local lease = tonumber(ARGV[3])
 for i = 1, n do
+  marks(KEYS[n + i])
   redis.call('ZADD', KEYS[n + i], now + lease, ARGV[2])
   if redis.call('PTTL', KEYS[n + i]) < lease then redis.call('PEXPIRE', KEYS[n + i], lease) end
 end
@@ -111,10 +132,12 @@ return 1
 
 END: Final = Script(
     _LATER
+    + _MARKED
     + """
 local landing = tonumber(ARGV[3])
 for i = 1, n do
   redis.call('DEL', KEYS[i])
+  marks(KEYS[n + i])
   if landing > 0 then
     redis.call('ZADD', KEYS[n + i], 'XX', now + landing, ARGV[2])
   else

@@ -13,6 +13,8 @@ DRIVER_ERRORS = (exceptions.RedisError, OSError, TimeoutError)
 
 _AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, OSError, TimeoutError)
 _BUSY = (exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.TryAgainError)
+_NOT_NOW = ("NOREPLICAS", "MASTERDOWN", "READONLY")
+"""What a server says that is, or was, on the wrong side of a failover."""
 
 
 class RedisAway(ConnectionFailed):
@@ -35,15 +37,15 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str]) -> Storag
     if isinstance(exc, exceptions.AuthenticationError | exceptions.NoPermissionError):
         return RedisRefused(
             f"Redis at {where} refused {doing}: its user or password is wrong, or may not do it.",
-            remedy="Check JTS_REDIS_URL. Its user needs +@scripting +@read +@write +time on the"
-            " keys of JTS_REDIS_NAMESPACE, for the scripts of the cache.",
+            remedy="Check JTS_REDIS_URL. Its user needs +@scripting +@read +@write +time +info on"
+            " the keys of JTS_REDIS_NAMESPACE, for the scripts of the cache.",
         )
     if isinstance(exc, exceptions.OutOfMemoryError):
         return RedisFull(
             f"Redis at {where} is full ({doing}).",
             remedy="Give it more maxmemory, or a policy that evicts.",
         )
-    if isinstance(exc, _AWAY + _BUSY):
+    if isinstance(exc, _AWAY + _BUSY) or str(exc).startswith(_NOT_NOW):
         why = str(exc) or "no answer in time"
         return RedisAway(
             f"Redis failed at {doing} (tried {where}): {why}",

@@ -24,9 +24,14 @@ Client: TypeAlias = "Redis"
 
 @dataclass(slots=True)
 class _LoopClient:
-    """What belongs to one event loop."""
+    """What belongs to one event loop.
+
+    :ivar client: bounds its calls by itself.
+    :ivar own: that of `RedisManager.run`, which bounds them.
+    """
 
     client: Client
+    own: Client
     places: asyncio.Semaphore
     closing: list[Client] = field(default_factory=list)
 
@@ -111,7 +116,7 @@ class RedisManager:
             if breaker is not None and breaker.state != "closed" and not is_probe:
                 raise self._left_alone()
             try:
-                result = await _bounded(work(here.client), timeout or self.config.timeout)
+                result = await _bounded(work(here.own), timeout or self.config.timeout)
             except DRIVER_ERRORS as exc:
                 error = translate(exc, doing=doing, hosts=self.hosts)
                 if breaker is not None:
@@ -205,7 +210,7 @@ class RedisManager:
 
     def _open(self) -> _LoopClient:
         try:
-            from jts_storage.redis.clients import connected
+            from jts_storage.redis.clients import bounded_elsewhere, connected
         except ImportError as exc:
             raise InvalidConfiguration(
                 "Redis needs its client, which is not installed",
@@ -213,7 +218,11 @@ class RedisManager:
             ) from exc
 
         client, *closing = connected(self.config)
-        return _LoopClient(client, asyncio.Semaphore(self.config.pool_size), closing)
+        own = bounded_elsewhere(self.config)
+        if own is not None:
+            closing.append(own)
+        places = asyncio.Semaphore(self.config.pool_size)
+        return _LoopClient(client, own or client, places, closing)
 
 
 async def _bounded(work: Awaitable[T], timeout: float) -> T:

@@ -113,8 +113,11 @@ local function counted(window)
 end
 
 local function undo(name)
-  local cost = book.slots[name][COST]
+  local cost, has_left = book.slots[name][COST], book.slots[name][HAS_LEFT] == 1
   book.slots[name] = nil
+  if has_left then -- perhaps before midnight, and not counted on this day
+    return
+  end
   for _, used in pairs(book.days) do
     used[2] = math.max(0, used[2] - cost)
   end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +24,7 @@ from jts_storage.domain.rate_limits import (
     RateLimitState,
     moment_of,
 )
-from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
 from jts_storage.ports.rate_limits import DayMirror
 from jts_storage.redis.health import report_of
 from jts_storage.redis.manager import RedisManager
@@ -40,6 +41,12 @@ TIMEOUT_SECONDS: Final = 1.0
 
 _CHECK_SECONDS: Final = 60.0
 """How often Redis is asked whether it evicts: that can be set while it runs."""
+
+_MIRROR_SECONDS: Final = 2.0
+"""How long the mirror may take: who waits for it holds a slot, whose lease must not end then."""
+
+_MIRROR_PAUSE: Final = 10.0
+"""Before one that failed is asked again to note something."""
 
 _DAY_SECONDS: Final = 86_400
 
@@ -79,6 +86,7 @@ class RedisRateLimits:
         self._clock = clock
         self._next_check = inf if allow_eviction else 0.0
         self._ahead = 0
+        self._next_note = 0.0
         self._noted: dict[LimitKey, dict[str, tuple[int, int]]] = {}
 
     async def take(
@@ -213,7 +221,17 @@ class RedisRateLimits:
     async def _mirrored(self, key: LimitKey) -> dict[str, tuple[int, int]]:
         """What was used at most of each day when it was noted last, and since."""
         assert self._mirror is not None
-        known = await self._mirror.read(key)
+        try:
+            async with asyncio.timeout(_MIRROR_SECONDS):
+                known = await self._mirror.read(key)
+        except TimeoutError as exc:
+            raise ConnectionFailed(
+                f"How much of the day {key} has used is not known: the bookkeeping did not say so"
+                f" within {_MIRROR_SECONDS:g} s",
+                hosts=(),
+                remedy="See whether the bookkeeping answers. Redis has lost what it counted, or"
+                " counts for the first time, and gives nothing away before.",
+            ) from exc
         return {zone: (start, used + MIRROR_EVERY) for zone, (start, used) in known.items()}
 
     async def _note(self, key: LimitKey, days: Sequence[PerDay], answer: list[Any]) -> None:
@@ -226,12 +244,17 @@ class RedisRateLimits:
         noted = self._noted.get(key, {})
         if all(_is_noted(noted.get(zone), each) for zone, each in used.items()):
             return
+        if monotonic() < self._next_note:
+            return
         self._noted[key] = used
         try:
-            await self._mirror.write(key, used)
-        except StorageError as exc:
-            del self._noted[key]
-            log.warning("What was used of the day by %s could not be noted: %s", key, exc)
+            async with asyncio.timeout(_MIRROR_SECONDS):
+                await self._mirror.write(key, used)
+        except (StorageError, TimeoutError) as exc:
+            self._noted.pop(key, None)
+            self._next_note = monotonic() + _MIRROR_PAUSE
+            why = exc if isinstance(exc, StorageError) else "it took too long"
+            log.warning("What was used of the day by %s could not be noted: %s", key, why)
 
 
 def _is_noted(noted: tuple[int, int] | None, used: tuple[int, int]) -> bool:

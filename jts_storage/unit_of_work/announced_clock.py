@@ -17,6 +17,7 @@ from jts_storage.unit_of_work.clock import VERSIONS, CommitClock, Place
 
 CACHE: Final = "uow_cache"
 _ID: Final = "cache"
+MOST_NOTES: Final = 100
 
 
 class AnnouncedClock(CommitClock):
@@ -91,11 +92,20 @@ class StoredNotes:
         assert found is not None, "it is made if it is not there"
         return f"{found['identity']}:{self._manager.config.database}"
 
-    async def add(self, names: Sequence[str]) -> None:
-        note = {"id": ObjectId(), "names": list(names)}
+    async def add(self, names: Sequence[str], everything: Sequence[str]) -> None:
+        identity = ObjectId()
+        note = {"id": identity, "names": sorted(names)}
+        kept = {"$ifNull": ["$notes", []]}
+        # Written again, it is one note; and while Redis is away for days, they do not pile up.
+        is_another = {"$ne": ["$$this.names", {"$literal": note["names"]}]}
+        others = {"$filter": {"input": kept, "cond": is_another}}
+        all_of_them = {"id": identity, "names": list(everything)}
+        is_many = {"$gte": [{"$size": others}, MOST_NOTES]}
+        with_it = {"$concatArrays": [others, [{"$literal": note}]]}
+        notes = {"$cond": [is_many, [{"$literal": all_of_them}], with_it]}
         await self._manager.retries.once(
             "noting what the cache was not told",
-            lambda: self._cache.update_one({"_id": _ID}, {"$push": {"notes": note}}, upsert=True),
+            lambda: self._cache.update_one({"_id": _ID}, [{"$set": {"notes": notes}}], upsert=True),
         )
 
     async def replace(self, names: Sequence[str]) -> None:

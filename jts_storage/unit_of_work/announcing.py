@@ -29,7 +29,11 @@ class Notes(Protocol):
         """A text that every process that has these stores finds, and no other."""
         ...
 
-    async def add(self, names: Sequence[str]) -> None: ...
+    async def add(self, names: Sequence[str], everything: Sequence[str]) -> None:
+        """
+        :param everything: names that stand for all; they take the place of too many notes.
+        """
+        ...
 
     async def all(self) -> dict[Any, list[str]]:
         """The names of each note, by its id."""

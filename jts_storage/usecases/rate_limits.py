@@ -38,6 +38,9 @@ _JITTER: Final = 0.002
 _AWAY_SECONDS: Final = 0.1
 """The pause before a store that did not answer is asked again."""
 
+_LAPSES: Final = 3
+"""Slots whose leases are over when they come, after which a further one makes no sense."""
+
 _RETURN_SECONDS: Final = 0.2
 _HEALTH_SECONDS: Final = 0.4
 
@@ -158,8 +161,10 @@ class SharedRateLimiter:
             raise _too_late(asked, f"{queue.waiting - 1} others wait before it", 0) from None
 
     async def _first_in_line(self, asked: _Asked, slot: str, end: float | None) -> Granted:
+        lapsed = 0
         while True:
-            left = None if end is None else end - monotonic()
+            begun = monotonic()
+            left = None if end is None else end - begun
             try:
                 answer = await self._take(asked, slot, left)
             except ConnectionFailed:
@@ -169,7 +174,13 @@ class SharedRateLimiter:
                     raise
                 continue
             if isinstance(answer, Granted):
-                return answer
+                if monotonic() - begun < asked.longest:
+                    return answer
+                # This process was stopped meanwhile, and others may have got the slot since.
+                lapsed += 1
+                if lapsed == _LAPSES:
+                    raise _lapsed(asked)
+                continue
             if isinstance(answer, Exhausted):
                 raise _exhausted(asked, answer)
             wait = answer.wait / SECOND
@@ -292,6 +303,14 @@ def _too_late(asked: _Asked, why: str, wait: float) -> RateLimited:
         f" {reason}",
         wait=wait,
         remedy="Wait for longer with timeout=, or ask for less.",
+    )
+
+
+def _lapsed(asked: _Asked) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"Slots of {asked.key} came later than their lease of {asked.longest:g} s ends",
+        hosts=(),
+        remedy="Give a longer one with longest=, or see why answers take so long.",
     )
 
 

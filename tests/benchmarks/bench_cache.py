@@ -1,4 +1,4 @@
-"""Warm reads and misses with the cache in Redis, beside cashews and aiocache.
+"""Warm reads and misses with the cache in Redis, beside none, cashews and aiocache.
 
 All in one process, alternating, medians in milliseconds. Peers that are not installed are named;
 `pip install cashews aiocache` adds them.
@@ -22,7 +22,7 @@ from typing import Any
 from harness import report
 from pydantic import SecretStr
 
-from jts_storage import CandleSeries, Storage, StorageSettings
+from jts_storage import CandleSeries, Storage, StorageSettings, Timeframe
 from jts_storage.cache.backend import Cache
 from jts_storage.cache.values import SeriesCodec
 from jts_storage.local_servers.redis import LocalRedis
@@ -40,9 +40,19 @@ async def _milliseconds(read: Read) -> float:
     return (perf_counter() - begun) * 1_000
 
 
-async def _alternating(reads: dict[str, Read], runs: int = RUNS) -> dict[str, list[float]]:
+async def _nothing() -> None:
+    return None
+
+
+async def _alternating(
+    reads: dict[str, Read], runs: int = RUNS, after: Read = _nothing
+) -> dict[str, list[float]]:
+    """
+    :param after: is done after each, and takes no time of it.
+    """
     for read in reads.values():
         await read()
+        await after()
     gc.collect()
     gc.disable()
     try:
@@ -50,6 +60,7 @@ async def _alternating(reads: dict[str, Read], runs: int = RUNS) -> dict[str, li
         for _ in range(runs):
             for name, read in reads.items():
                 taken[name].append(await _milliseconds(read))
+                await after()
     finally:
         gc.enable()
     return taken
@@ -87,6 +98,31 @@ def _cache(storage: Storage) -> Cache:
     return cache
 
 
+def _bare(storage: Storage) -> Any:
+    """The candles of a storage that has no cache."""
+    backend: Any = storage._backend
+    kept, backend.cache = backend.cache, None
+    candles = storage.candles
+    backend.cache = kept
+    return candles
+
+
+def _of(candles: Any) -> dict[str, Read]:
+    key, frame = DAY.key, DAY.key.timeframe
+    return {
+        "day": lambda: candles.get_range(key, FIRST, LAST),
+        "latest": lambda: candles.get_latest(key),
+        "hours": lambda: candles.resample(key, Timeframe.H1, FIRST, LAST),
+        "panel": lambda: candles.get_panel(frame, FIRST, LAST),
+        "coverage": lambda: candles.get_coverage(key),
+    }
+
+
+def _tell(name: str, taken: dict[str, list[float]]) -> None:
+    report(f"cache: {name}, milliseconds", **{n: median(each) for n, each in taken.items()})
+    report("cache: the quickest of them", **{n: min(each) for n, each in taken.items()})
+
+
 async def measure(url: str, folder: str) -> None:
     # A machine that is busy with something else takes more than 50 ms now and then.
     own: dict[str, Any] = {"redis_url": SecretStr(url), "redis": {"timeout": 2.0}}
@@ -102,19 +138,12 @@ async def measure(url: str, folder: str) -> None:
             cache.answers.held.clear()
             await candles.get_range(DAY.key, FIRST, LAST)
 
-        warm = await _alternating(
-            {
-                "get": lambda: client.get("a value"),
-                "day": lambda: candles.get_range(DAY.key, FIRST, LAST),
-                "day_from_redis": shared,
-                "latest": lambda: candles.get_latest(DAY.key),
-                **await _of_peers(url, stack),
-            }
-        )
-        medians = {name: median(each) for name, each in warm.items()}
-        report("cache: warm reads, milliseconds", **medians)
-        best = {name: min(each) for name, each in warm.items()}
-        report("cache: the quickest of them", **best)
+        reads = {"get": lambda: client.get("a value"), "day_from_redis": shared}
+        _tell("warm reads", await _alternating(reads | _of(candles) | await _of_peers(url, stack)))
+        _tell("held by the one process that has them", await _alternating(_of(_bare(storage))))
+        asking = StorageSettings(data_dir=folder, env_file=None, cache_bytes=0)
+        stores = await stack.enter_async_context(Storage.open(asking))
+        _tell("asked of the stores", await _alternating(_of(stores.candles), runs=RUNS // 4))
         # Of a question whose answer is there at once: all else is the cache's.
         numbers = count()
 
@@ -125,10 +154,12 @@ async def measure(url: str, folder: str) -> None:
             name = f"never asked before {next(numbers)}"
             return await cache.answers.get(("a", "b"), name, day, SeriesCodec(DAY.key))
 
-        missing = await _alternating({"bare": day, "miss": missed})
-        overhead = {name: median(each) for name, each in missing.items()}
-        report("cache: what a miss costs over no cache, milliseconds", **overhead)
-        report("cache: the quickest of them", **{n: min(each) for n, each in missing.items()})
+        async def settle() -> None:
+            await cache.answers.settle(5)
+
+        misses: dict[str, Read] = {"bare": day, "miss": missed}
+        _tell("what a miss costs over no cache", await _alternating(misses, after=settle))
+        _tell("misses, one right after the other", await _alternating(misses))
 
 
 def main() -> None:

@@ -217,6 +217,16 @@ class RateLimitStoreContract:
         granted = await kis.take()
         assert granted == Granted(1, microseconds_of(midnight + timedelta(days=1)))
 
+    async def test_days_of_several_zones_count_each(self, rate_limit_store: RateLimitStore) -> None:
+        kis = _Account(rate_limit_store, PerDay(4), PerDay(3, timezone="Asia/Seoul"))
+        assert (await kis.take()).remaining == 2
+        assert await kis.used() == [1, 1]
+        # Also for who has been told of one of them only.
+        others = _Account(rate_limit_store, PerDay(9, timezone="Asia/Seoul"))
+        await others.take(2, slot="of others")
+        assert await kis.used() == [3, 3]
+        assert isinstance(await kis.take(), Exhausted)
+
     async def test_what_is_under_way_at_midnight_counts_on_both_days(
         self, rate_limit_store: RateLimitStore, clock: SetClock
     ) -> None:
@@ -230,6 +240,17 @@ class RateLimitStoreContract:
         await kis.leave("under way")
         assert isinstance(await kis.take(), Granted)
         assert isinstance(await kis.take(), Exhausted)
+
+    async def test_what_is_undone_after_midnight_and_its_lease_takes_nothing_of_the_day(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        kis = _Account(rate_limit_store, PerDay(2, timezone="Asia/Seoul"), PerMinute(9))
+        clock.set(datetime(2026, 11, 27, 14, 59, 58, tzinfo=UTC))
+        await kis.take(slot="of yesterday", longest=1)
+        clock.go_on(3)
+        assert isinstance(await kis.take(), Granted)
+        await rate_limit_store.forget(KIS, kis.limits, "of yesterday")
+        assert await kis.used() == [1, 1]
 
     async def test_a_day_of_25_hours_is_one_day(
         self, rate_limit_store: RateLimitStore, clock: SetClock

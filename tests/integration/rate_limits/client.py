@@ -21,7 +21,7 @@ from jts_storage.usecases.rate_limits import SharedRateLimiter
 
 
 def store_of(url: str) -> RateLimitStore:
-    if url.startswith("redis://"):
+    if url.startswith("redis"):
         from jts_storage.redis.rate_limits import RedisRateLimits, manager_for
         from jts_storage.settings.redis import RedisConfig
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -107,6 +108,20 @@ async def test_an_instance_that_evicts_from_now_on_is_refused(
     await store.close()
 
 
+async def test_a_primary_without_replicas_is_waited_for(server: Any) -> None:
+    """As one that a failover has left behind, if Redis is set to refuse then."""
+    store = store_at(server.url)
+    assert isinstance(await store.take(KEY, DAY, "a", 1, 30), Granted)
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("min-replicas-to-write", 1)
+        with pytest.raises(ConnectionFailed, match="NOREPLICAS"):
+            await store.take(KEY, DAY, "b", 1, 30)
+        client.config_set("min-replicas-to-write", 0)
+    assert isinstance(await store.take(KEY, DAY, "b", 1, 30), Granted)
+    assert (await store.state(KEY, DAY)).limits[0].used == 2
+    await store.close()
+
+
 async def test_a_full_redis_gives_nothing(server: Any) -> None:
     store = store_at(server.url)
     assert isinstance(await store.take(KEY, DAY, "a", 1, 30), Granted)
@@ -149,6 +164,41 @@ async def test_a_mirror_of_yesterday_counts_nothing(server: Any, mirror: Checkpo
     store = store_at(server.url, clock=clock.wall, mirror=mirror)
     assert (await store.state(KEY, DAY)).limits[0].used == 0
     await store.close()
+
+
+class HungMirror:
+    """Of a bookkeeping that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def read(self, key: LimitKey) -> dict[str, tuple[int, int]]:
+        self.asked += 1
+        await asyncio.sleep(600)
+        raise AssertionError
+
+    async def write(self, key: LimitKey, days: dict[str, tuple[int, int]]) -> None:
+        await self.read(key)
+
+
+async def test_a_mirror_that_hangs_holds_nobody_until_the_lease_ends(
+    server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rate_limits, "_MIRROR_SECONDS", 0.05)
+    mirror = HungMirror()
+    store = store_at(server.url, mirror=mirror)
+    with pytest.raises(ConnectionFailed, match=r"day kis .main. has used is not known"):
+        await store.take(KEY, DAY, "a", 1, 30)
+    other = store_at(server.url)
+    await other.take(KEY, DAY, "b", 60, 30)
+    mirror.asked = 0
+    async with asyncio.timeout(20):
+        for name in "cde":
+            assert isinstance(await store.take(KEY, DAY, name, 1, 30), Granted)
+    assert mirror.asked == 1, "it is left alone for a while"
+    assert "could not be noted: it took too long" in caplog.text
+    await store.close()
+    await other.close()
 
 
 async def test_the_larger_number_of_a_day_is_kept(mirror: CheckpointMirror) -> None:

@@ -24,7 +24,7 @@ class FixedNotes:
     async def identity(self) -> str:
         return "these stores"
 
-    async def add(self, names: Any) -> None:
+    async def add(self, names: Any, everything: Any) -> None:
         self.kept[len(self.kept)] = list(names)
 
     async def all(self) -> dict[Any, list[str]]:

@@ -45,6 +45,7 @@ async def cached(
     cache = cache_on(url, **fields)
 
     async def between() -> None:
+        await cache.answers.settle(5)
         if mode == "hung":
             proxy.faults.hang()
         if mode == "shared":

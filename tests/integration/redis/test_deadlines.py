@@ -57,3 +57,31 @@ async def test_a_clock_that_was_set_back_makes_nothing_last_longer(
     before_it_was_set_back = look._replace(at=look.at + 60_000)
     assert not await coherence.fill(SCOPES, "n", before_it_was_set_back, VALUE, LASTS)
     assert left_of(redis_client) == []
+
+
+async def test_what_was_read_before_a_write_takes_the_place_of_nothing(
+    coherence: RedisCoherence, redis_client: redis.Redis
+) -> None:
+    before = await coherence.look(SCOPES, "n", b"")
+    await coherence.begin(SCOPES, "writer", 30)
+    assert not await coherence.fill(SCOPES, "n", before, b"\x02" + VALUE, LASTS)
+    await coherence.end(SCOPES, "writer")
+    after = await coherence.look(SCOPES, "n", b"")
+    assert after.token is not None and after.token != before.token
+    kept = b"\x02" + after.token + b"new"
+    assert await coherence.fill(SCOPES, "n", after, kept, LASTS)
+    assert not await coherence.fill(SCOPES, "n", before, b"\x02" + VALUE, LASTS)
+    assert (await coherence.look(SCOPES, "n", b"")).value == kept
+
+
+async def test_nothing_is_stored_while_somebody_writes_whatever_the_generations_are(
+    coherence: RedisCoherence, redis_client: redis.Redis
+) -> None:
+    look = await coherence.look(SCOPES, "n", b"")
+    known = {key: redis_client.get(key) for key in redis_client.scan_iter("*:g:*")}
+    await coherence.begin(SCOPES, "writer", 30)
+    for key, generation in known.items():
+        assert isinstance(generation, bytes)
+        redis_client.set(key, generation)  # as from a backup
+    assert not await coherence.fill(SCOPES, "n", look, VALUE, LASTS)
+    assert (await coherence.look(SCOPES, "n", look.token or b"")).token is None

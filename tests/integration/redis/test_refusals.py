@@ -67,3 +67,22 @@ async def test_a_wrong_password_is_told_as_such(
     (record,) = caplog.records
     assert "password is wrong" in record.getMessage()
     assert "does not answer" not in record.getMessage()
+
+
+async def test_a_user_who_may_not_ask_for_info_has_a_cache(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    client: Any = redis_client
+    client.execute_command("ACL", "SETUSER", "i", "on", ">secret", "~*", "+@all", "-info")
+    try:
+        cache = cache_on(redis_url.replace("redis://", "redis://i:secret@"))
+        for _ in range(2):
+            assert await read(cache) == 7
+        await cache.answers.settle(5)
+        cache.answers.held.clear()
+        assert await read(cache) == 7
+        told = cache.statistics()
+        assert (told.hits, told.shared_hits, told.errors) == (1, 1, 0)
+        await cache.close()
+    finally:
+        client.execute_command("ACL", "DELUSER", "i")

@@ -131,3 +131,18 @@ async def test_a_write_that_takes_long_renews_its_mark(
     assert not redis_client.exists(mark)
     assert await kept(cache)
     await cache.close()
+
+
+async def test_a_thousand_readers_are_one_read(cache: Cache) -> None:
+    asked = 0
+
+    async def ask() -> int:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)
+        return 7
+
+    scopes = (SERIES, "many series")
+    readers = (cache.answers.get(scopes, "n", ask, values.COUNT) for _ in range(1_000))
+    assert await asyncio.gather(*readers) == [7] * 1_000
+    assert asked == 1

@@ -74,6 +74,7 @@ async def test_an_answer_that_was_written_over_while_read_is_not_kept() -> None:
     assert await store.read() == 1
     assert await reading == 0
     assert await store.read() == 1
+    await store.answers.settle(5)
     assert store.counters.stale_refused == 1
 
 
@@ -104,6 +105,7 @@ async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(store.coherence, "fill", noting)
     await store.answers.get(("s",), "n", slow, values.COUNT)
+    await store.answers.settle(5)
     assert 7 <= lasted[0].left <= 10
     assert lasted[0].left + 20 == pytest.approx(lasted[0].whole)
     store.clock.now += 11
@@ -183,3 +185,142 @@ async def test_a_read_under_way_when_the_storage_closes_is_told_so() -> None:
         await reading
     with pytest.raises(asyncio.CancelledError):
         await leaving
+
+
+class Sharing:
+    """A Redis whose values are given, and whose answers to what is stored wait."""
+
+    def __init__(self) -> None:
+        self.now, self.kept = 10**6, b""
+        self.filled: list[bytes] = []
+        self.goes_on = asyncio.Event()
+
+    async def look(self, scopes: Sequence[str], name: str, known: bytes) -> Look:
+        value = self.kept or None
+        return Look(b"t" * 16, None if known else value, 3_600.0, at=self.now)
+
+    async def fill(
+        self, scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
+    ) -> bool:
+        await self.goes_on.wait()
+        self.filled.append(value)
+        return True
+
+
+def answers_over(sharing: Sharing, max_stale: float = 30.0) -> tuple[Answers, Counters, Clock]:
+    counters, clock = Counters(), Clock()
+    return Answers(sharing, counters, max_stale, clock=clock), counters, clock
+
+
+async def _seven() -> int:
+    return 7
+
+
+@pytest.mark.parametrize(("age", "given"), [(0.0, 1), (4.999, 1), (5.0, 7), (-0.001, 7)])
+async def test_a_value_is_no_older_than_its_reader_allows(age: float, given: int) -> None:
+    """Whoever stored it may allow more; and none is of the future of a clock that was set back."""
+    sharing = Sharing()
+    answers, counters, clock = answers_over(sharing, max_stale=5.0)
+    at = sharing.now - round(1_000 * age)
+    sharing.kept = values.packed(b"t" * 16, at, values.COUNT.encode(1))
+    sharing.goes_on.set()
+    assert await answers.get(("s",), "n", _seven, values.COUNT) == given
+    assert (counters.shared_hits, counters.unusable) == ((1, 0) if given == 1 else (0, 1))
+    await answers.settle(5)
+    clock.now = 5.0 - max(0.0, age)
+    held = answers.held.get("s\0n")
+    assert given == 7 or held is None, "it is held for longer than what was left of it"
+
+
+async def test_nobody_waits_until_redis_has_an_answer() -> None:
+    sharing = Sharing()
+    answers, counters, _ = answers_over(sharing)
+    async with asyncio.timeout(20):
+        for _ in range(2):
+            assert await answers.get(("s",), "n", _seven, values.COUNT) == 7
+    assert (counters.misses, counters.hits, sharing.filled) == (1, 1, [])
+    sharing.goes_on.set()
+    await answers.settle(5)
+    assert len(sharing.filled) == 1
+
+
+async def test_so_many_answers_are_on_their_way_to_redis_at_once_and_no_more() -> None:
+    sharing = Sharing()
+    answers, _, _ = answers_over(sharing)
+    asked = (answers.get(("s",), f"n{number}", _seven, values.COUNT) for number in range(40))
+    reading = [asyncio.create_task(each) for each in asked]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert sum(each.done() for each in reading) == 16
+    sharing.goes_on.set()
+    assert await asyncio.gather(*reading) == [7] * 40
+    await answers.settle(5)
+    assert len(sharing.filled) == 40
+
+
+async def test_closing_ends_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jts_storage.cache.answers._CLOSING", 0.01)
+    sharing = Sharing()
+    answers, _, _ = answers_over(sharing)
+    before = asyncio.all_tasks()
+    assert await answers.get(("s",), "n", _seven, values.COUNT) == 7
+    await answers.close()
+    assert asyncio.all_tasks() == before
+    assert (sharing.filled, len(answers.held)) == ([], 0)
+
+
+class Telling:
+    """Generations whose calls wait until they are let through."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.goes_on = asyncio.Event()
+
+    async def begin(self, scopes: Sequence[str], writer: str, lease: float) -> None:
+        self.calls.append("begin")
+        await self.goes_on.wait()
+
+    async def end(self, scopes: Sequence[str], writer: str, landing: float = 0.0) -> None:
+        self.calls.append("end")
+        await self.goes_on.wait()
+        self.calls.append("ended")
+
+
+async def test_a_writer_that_is_cancelled_at_its_end_ends() -> None:
+    """What it wrote is decided by then."""
+    telling = Telling()
+    writers = Writers(telling, Counters(), RedisConfig())
+
+    async def write() -> None:
+        async with writers.writing(["s"], may_refuse=True):
+            telling.goes_on.clear()
+
+    telling.goes_on.set()
+    task = asyncio.create_task(write())
+    while "end" not in telling.calls:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    telling.goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert telling.calls == ["begin", "end", "ended"]
+
+
+async def test_a_writer_that_is_cancelled_before_it_writes_leaves_no_mark() -> None:
+    telling = Telling()
+    writers = Writers(telling, Counters(), RedisConfig())
+
+    async def write() -> None:
+        async with writers.writing(["s"], may_refuse=True):
+            raise AssertionError
+
+    task = asyncio.create_task(write())
+    while not telling.calls:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    telling.goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert telling.calls == ["begin", "end", "ended"]

@@ -45,7 +45,8 @@ ANSWERS: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("codec", "value"), ANSWERS)
 def test_an_answer_comes_back_as_it_was(codec: Any, value: Any) -> None:
-    found = unpacked(TOKEN, packed(TOKEN, codec.encode(value)), codec)
+    found, at = unpacked(TOKEN, packed(TOKEN, 2**41, codec.encode(value)), codec)
+    assert at == 2**41
     assert found == value
     assert type(found) is type(value)
     assert getattr(found, "has_more", None) == getattr(value, "has_more", None)
@@ -53,7 +54,7 @@ def test_an_answer_comes_back_as_it_was(codec: Any, value: Any) -> None:
 
 
 def test_columns_are_not_copied_and_cannot_be_changed() -> None:
-    found = unpacked(TOKEN, packed(TOKEN, SERIES.encode(DAY) or b""), SERIES)
+    found = unpacked(TOKEN, packed(TOKEN, 0, SERIES.encode(DAY) or b""), SERIES).value
     with pytest.raises(ValueError, match="read-only"):
         found.columns.close[0] = 1
 
@@ -71,7 +72,7 @@ def test_what_callers_get_is_theirs() -> None:
 @given(st.data())
 def test_garbage_is_no_value(data: st.DataObject) -> None:
     codec, value = data.draw(st.sampled_from(ANSWERS))
-    whole = bytearray(packed(TOKEN, codec.encode(value)))
+    whole = bytearray(packed(TOKEN, 7, codec.encode(value)))
     kind = data.draw(st.sampled_from(["changed", "cut", "longer", "noise"]))
     if kind == "changed":
         whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
@@ -86,7 +87,7 @@ def test_garbage_is_no_value(data: st.DataObject) -> None:
 
 
 def test_a_value_of_another_generation_or_codec_is_none() -> None:
-    stored = packed(TOKEN, values.COUNT.encode(7))
+    stored = packed(TOKEN, 7, values.COUNT.encode(7))
     with pytest.raises(Unusable, match="generation"):
         unpacked(TOKEN[::-1], stored, values.COUNT)
     with pytest.raises(Unusable):

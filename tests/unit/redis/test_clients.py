@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 
-from jts_storage.redis.clients import connected
+from jts_storage.redis.clients import bounded_elsewhere, connected
 from jts_storage.redis.health import report_of
 from jts_storage.settings import RedisConfig
 
@@ -36,9 +36,25 @@ async def test_a_client_is_bounded_and_repeats_nothing(url: str, kind: type) -> 
 
 
 async def test_a_client_of_a_cluster_is_made() -> None:
-    (client,) = connected(RedisConfig("rediss+cluster://:pw@a:1,b:2", timeout=0.3))
+    config = RedisConfig("rediss+cluster://:pw@a:1,b:2", timeout=0.3)
+    (client,) = connected(config)
     assert isinstance(client, RedisCluster)
+    assert bounded_elsewhere(config) is None
     await client.aclose()
+
+
+async def test_a_client_whose_calls_are_bounded_elsewhere_repeats_nothing_either() -> None:
+    config = RedisConfig("rediss://me:pw@h/2", timeout=0.3, pool_size=3)
+    client = bounded_elsewhere(config)
+    pool = client.connection_pool
+    assert type(pool) is ConnectionPool and pool.max_connections == 3
+    given = pool.connection_kwargs
+    assert (given["socket_timeout"], given["socket_connect_timeout"]) == (None, 1.0)
+    assert given["retry"]._retries == 0
+    assert (given["db"], given["username"], given["password"]) == (2, "me", "pw")
+    assert given["ssl_cert_reqs"] == "required"
+    await client.aclose()
+    assert bounded_elsewhere(RedisConfig("redis+sentinel://a/main")) is None
 
 
 def test_the_memory_of_nodes_is_added() -> None:

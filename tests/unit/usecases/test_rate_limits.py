@@ -334,3 +334,30 @@ async def test_a_wait_is_a_bound_and_no_promise() -> None:
     assert await store.take(KEY, limits, "b", 1, 30) == Refused(1_000_001)
     await store.forget(KEY, limits, "a")
     assert isinstance(await store.take(KEY, limits, "b", 1, 30), Granted)
+
+
+async def test_a_slot_whose_lease_ended_on_its_way_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As for a process that was stopped meanwhile: others may have got the slot since."""
+    store = InMemoryRateLimits()
+    limiter = SharedRateLimiter(TWO, store)
+    take, now, late = store.take, 0.0, 1
+
+    async def slow(*given: Any, **more: Any) -> Any:
+        nonlocal now, late
+        answer = await take(*given, **more)
+        if late:
+            late -= 1
+            now += 31
+        return answer
+
+    monkeypatch.setattr(store, "take", slow)
+    monkeypatch.setattr("jts_storage.usecases.rate_limits.monotonic", lambda: now)
+    async with limiter.acquire("kis", timeout=60) as slot:
+        assert slot.waited == 31
+        assert (await limiter.state("kis")).in_flight == 1
+    late = 100
+    with pytest.raises(ConnectionFailed, match=r"later than their lease of 30 s.*longest="):
+        async with limiter.acquire("kis", "another", timeout=None):
+            raise AssertionError
