@@ -234,7 +234,7 @@ GATEWAY_POINTS: dict[Way, tuple[str, ...]] = {
 
 BY_DAY: dict[Way, tuple[tuple[str, int], ...]] = {
     "documents": (("call sent", 2), ("chunk sent", 2), ("commit sent", 1)),
-    "stream": (("chunk sent", 3),),
+    "stream": (("chunk sent", 2),),
     "whole": (),
 }
 """After which steps a client dies by day; by night after each that it takes."""
