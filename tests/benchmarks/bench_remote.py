@@ -219,9 +219,7 @@ class Driven:
         types = ", ".join(
             f"{name} {'UInt64' if name == 'volume' else 'Int64'}" for name in Columns._fields
         )
-        self._client.execute(
-            f"CREATE TABLE driven ({types}) ENGINE = MergeTree ORDER BY timestamp"
-        )
+        self._client.execute(f"CREATE TABLE driven ({types}) ENGINE = MergeTree ORDER BY timestamp")
         columns = candles(ROWS, [KEY], 60_000).columns
         self._client.execute("INSERT INTO driven VALUES", list(columns), columnar=True)
 

@@ -21,7 +21,13 @@ from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote.weighing import unpacked_bytes
-from jts_storage.unit_of_work.journal_format import are_rows, decode, decode_table, open_rows, rows_of_batch
+from jts_storage.unit_of_work.journal_format import (
+    are_rows,
+    decode,
+    decode_table,
+    open_rows,
+    rows_of_batch,
+)
 from jts_storage.unit_of_work.staged import event_of
 
 _ROWS: Final = frozenset({"candles", "bars", "table"})
