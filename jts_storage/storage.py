@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jts_storage.unit_of_work.participants import Stores
 
 E = TypeVar("E", bound=DomainEvent)
+F = TypeVar("F", bound=DomainEvent)
 T = TypeVar("T")
 LimitsOf: TypeAlias = Callable[["Storage"], SharedRateLimiter]
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
@@ -162,22 +163,17 @@ class Storage(ReadableStorage):
 
     @overload
     def subscribe(
-        self,
-        name: str,
-        type_: type[E],
-        /,
-        *types: type[E],
-        from_: From = "now",
-        durable: bool = True,
+        self, name: str, one: type[E], two: type[F], /, *, from_: From = ..., durable: bool = ...
+    ) -> Subscription[E | F]: ...
+
+    @overload
+    def subscribe(
+        self, name: str, one: type[E], /, *more: type[E], from_: From = ..., durable: bool = ...
     ) -> Subscription[E]: ...
 
     @overload
     def subscribe(
-        self,
-        name: str,
-        *types: str | type[DomainEvent],
-        from_: From = "now",
-        durable: bool = True,
+        self, name: str, *types: str | type[DomainEvent], from_: From = ..., durable: bool = ...
     ) -> Subscription[DomainEvent]: ...
 
     def subscribe(

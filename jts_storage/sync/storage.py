@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from jts_storage.settings import StorageSettings
 
 E = TypeVar("E", bound=DomainEvent)
+F = TypeVar("F", bound=DomainEvent)
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -216,22 +217,17 @@ class Storage:
 
     @overload
     def subscribe(
-        self,
-        name: str,
-        type_: type[E],
-        /,
-        *types: type[E],
-        from_: From = "now",
-        durable: bool = True,
+        self, name: str, one: type[E], two: type[F], /, *, from_: From = ..., durable: bool = ...
+    ) -> Subscription[E | F]: ...
+
+    @overload
+    def subscribe(
+        self, name: str, one: type[E], /, *more: type[E], from_: From = ..., durable: bool = ...
     ) -> Subscription[E]: ...
 
     @overload
     def subscribe(
-        self,
-        name: str,
-        *types: str | type[DomainEvent],
-        from_: From = "now",
-        durable: bool = True,
+        self, name: str, *types: str | type[DomainEvent], from_: From = ..., durable: bool = ...
     ) -> Subscription[DomainEvent]: ...
 
     def subscribe(

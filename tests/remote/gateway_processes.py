@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from jts_storage.unit_of_work import commit
 
 _PATIENCE: Final = 60.0
-_LEASE_SECONDS: Final = 3.0
+LEASE_SECONDS: Final = 3.0
 """For as long others wait for a gateway that died; a minute in earnest."""
 
 COMMIT_POINTS: Final = (
@@ -97,12 +97,18 @@ class GatewayProcess:
         assert self._orders.poll(_PATIENCE), "the gateway does not start"
         self._listen = self._orders.recv()
 
-    def die_at(self, point: str, nth: int = 1, victim: int | None = None) -> None:
+    def die_at(
+        self,
+        point: str,
+        nth: int = 1,
+        victim: int | None = None,
+        how: signal.Signals = signal.SIGKILL,
+    ) -> None:
         """Have it kill itself when it comes to a point for the `nth` time from now on.
 
         :param victim: the process to kill in its place.
         """
-        self._orders.send((point, nth, victim))
+        self._orders.send((point, nth, victim, how))
         assert self._orders.poll(_PATIENCE)
         assert self._orders.recv() == "heard"
 
@@ -182,7 +188,7 @@ async def _serve(
     from tests.histories.process import settings_of, shorten_leases
     from tests.histories.scene import MODELS
 
-    shorten_leases(_LEASE_SECONDS)
+    shorten_leases(LEASE_SECONDS)
     backend = StoreBackend(settings_of(urls, folder), models=MODELS)
     steps = Steps()
     steps.watch()
@@ -197,7 +203,7 @@ async def _serve(
 def _listen(orders: Connection, steps: Steps) -> None:
     while True:
         try:
-            steps.point, steps.left, steps.victim = orders.recv()
+            steps.point, steps.left, steps.victim, steps.how = orders.recv()
         except (EOFError, OSError):
             os._exit(1)  # whoever started it is gone
         orders.send("heard")
@@ -209,12 +215,13 @@ class Steps:
     def __init__(self) -> None:
         self.point, self.left = "", 0
         self.victim: int | None = None
+        self.how = signal.SIGKILL
 
     def reached(self, point: str) -> None:
         if point == self.point:
             self.left -= 1
             if self.left == 0:
-                os.kill(self.victim or os.getpid(), signal.SIGKILL)
+                os.kill(self.victim or os.getpid(), self.how)
 
     def watch(self) -> None:
         from jts_storage.remote.server import sessions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -22,7 +23,12 @@ from jts_storage.remote import session
 from jts_storage.testing.contracts.samples import FOREVER, candle
 from tests.histories.servers import Servers
 from tests.remote.client_processes import MOST_IN_MEMORY, ClientProcess, Job, Way
-from tests.remote.gateway_processes import COMMIT_POINTS, SESSION_POINTS, GatewayProcess
+from tests.remote.gateway_processes import (
+    COMMIT_POINTS,
+    LEASE_SECONDS,
+    SESSION_POINTS,
+    GatewayProcess,
+)
 
 KEY = SeriesKey("COUNT", Timeframe.M1, "KRX")
 POINTS = (*COMMIT_POINTS, *SESSION_POINTS)
@@ -128,8 +134,8 @@ def client(*gateways: GatewayProcess, **fields: str) -> StorageSettings:
 
 
 @asynccontextmanager
-async def counter_of(*gateways: GatewayProcess) -> AsyncIterator[Counter]:
-    async with Storage.open(client(*gateways)) as storage:
+async def counter_of(*gateways: GatewayProcess, **options: str) -> AsyncIterator[Counter]:
+    async with Storage.open(client(*gateways, **options)) as storage:
         name = f"K{random.randrange(10**9)}"
         async with storage.unit_of_work() as uow:
             strategy = await uow.strategies.save(Strategy(name=name, description="0"))
@@ -196,6 +202,34 @@ async def test_two_hundred_kills(counter: Counter, pair: list[GatewayProcess]) -
     random.Random(1).shuffle(points)
     kills = await killed_at(counter, pair, points)
     print(f"kills={kills} committed={len(counter.committed)} never={counter.never}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("with_documents", [True, False])
+async def test_a_gateway_stalls_past_its_leases(
+    pair: list[GatewayProcess], with_documents: bool
+) -> None:
+    """The other one has taken over by the time it goes on, and finds nothing left to do."""
+    async with (
+        counter_of(*pair, timeout="3", commit_timeout="3") as counter,
+        Storage.open(client(pair[0])) as first,
+        Storage.open(client(pair[1])) as second,
+    ):
+        connection = counter.storage._backend._connection  # type: ignore[attr-defined]
+        for point in COMMIT_POINTS if with_documents else ("entry written", "decided"):
+            used = next(each for each in pair if each.address == connection.address)
+            used.die_at(point, how=signal.SIGSTOP)
+            await counter.count(with_documents=with_documents)
+            assert connection.address != used.address, point
+            await asyncio.sleep(LEASE_SECONDS + 1)
+            await counter.count(with_documents=with_documents)
+            used.signal(signal.SIGCONT)
+            await asyncio.sleep(0.5)
+            for storage in (first, second):
+                of_gateway = replace(counter, storage=storage)
+                await of_gateway.check(with_documents=with_documents)
+    print(f"stalls: committed={len(counter.committed)} never={counter.never}")
 
 
 async def test_documents_of_a_dead_gateway_are_free_at_once(

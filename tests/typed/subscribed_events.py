@@ -35,10 +35,12 @@ async def what_is_heard(storage: Storage) -> None:
     assert_type(storage.subscribe("all"), Subscription[DomainEvent])
     assert_type(storage.subscribe("by name", "moved"), Subscription[DomainEvent])
     assert_type(storage.subscribe("both", "moved", Moved), Subscription[DomainEvent])
-    any_of_two: Subscription[DomainEvent] = storage.subscribe("two", Moved, CandlesImported)
+    two = storage.subscribe("two", Moved, CandlesImported)
+    assert_type(two, Subscription[Moved | CandlesImported])
+    any_of_three: Subscription[DomainEvent] = storage.subscribe("3", Moved, Moved, CandlesImported)
     wrong: Subscription[CandlesImported] = storage.subscribe("x", Moved)  # type: ignore[assignment]
     storage.subscribe("no event", int)  # type: ignore[type-var]
-    del any_of_two, wrong
+    del any_of_three, wrong
 
 
 def what_is_heard_and_waited_for(storage: sync.Storage) -> None:
