@@ -130,9 +130,9 @@ class _Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self) -> None:
-        from jts_storage.remote import session
+        from jts_storage.remote import grpc_internals, session
 
-        send, read = session.send, session.WorkSession._read
+        send, read = grpc_internals.send, session.WorkSession._read
         whole = session.WorkSession._commit_whole
 
         async def sent(stream: Any, request: Any) -> None:
@@ -150,6 +150,6 @@ class _Steps:
             self.reached("whole answered")
             return found
 
-        session.send = sent
-        session.WorkSession._read = answered  # type: ignore[method-assign]
+        session.send = sent  # type: ignore[attr-defined, assignment]
+        session.WorkSession._read = answered  # type: ignore[assignment, method-assign]
         session.WorkSession._commit_whole = sent_whole  # type: ignore[assignment, method-assign]

@@ -212,7 +212,7 @@ async def test_a_gateway_stalls_past_its_leases(
 ) -> None:
     """The other one has taken over by the time it goes on, and finds nothing left to do."""
     async with (
-        counter_of(*pair, timeout="3", commit_timeout="3") as counter,
+        counter_of(*pair, timeout="15", commit_timeout="3") as counter,
         Storage.open(client(pair[0])) as first,
         Storage.open(client(pair[1])) as second,
     ):

@@ -173,7 +173,7 @@ async def test_a_disk_that_was_full_at_a_takeover_keeps_nobody_out(
     folder, is_so = SharedFolder(tmp_path / "data"), True
     async with Storage(backend):
         for _ in range(2):
-            with pytest.raises(InvalidConfiguration, match="cannot be written.*No space left"):
+            with pytest.raises(InvalidConfiguration, match=r"cannot be written.*No space left"):
                 await served()
             assert not folder.is_held()
         is_so = False
