@@ -116,6 +116,34 @@ async def test_a_gateway_bounds_a_call_by_what_its_client_says(
                 await asyncio.Event().wait()
 
 
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_an_outcome_is_told_whatever_keeps_its_commit_from_a_store(
+    backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Such as another commit that is damaged, or a database that a stopped process has locked."""
+    begun, is_over = 0, asyncio.Event()
+
+    async def recover() -> int:
+        nonlocal begun
+        begun += 1
+        if how == "hangs":
+            await is_over.wait()
+        raise StorageError("Another commit cannot be finished.")
+
+    monkeypatch.setattr("jts_storage.remote.server.finishing._SECONDS", 0.05)
+    identity = new_unit_id()
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        async with it.unit_of_work(id=identity) as uow:
+            await uow.ingestion.checkpoints.save("A", {})
+            done = await uow.commit()
+        monkeypatch.setattr(backend, "recover", recover)
+        for _ in range(3):
+            outcome = await it.outcome(identity)
+            assert (outcome.is_committed, outcome.commit) == (True, done.commit)
+        is_over.set()
+    assert begun == (1 if how == "hangs" else 3)
+
+
 async def test_no_more_calls_at_once_than_it_takes(
     backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
 from jts_storage.remote.server.bounds import at_most
+from jts_storage.remote.server.finishing import Finishing
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
 from jts_storage.unit_of_work.delivery import Delivery, Listener
@@ -102,8 +103,9 @@ class Served:
 
     def __init__(self, backend: ServedBackend) -> None:
         self.backend = backend
+        storage = _ServedStorage(backend)
         self._own: dict[str, Callable[[], Any]] = {
-            "served": lambda: _ServedStorage(backend),
+            "served": lambda: storage,
             "stored_candles": lambda: StoredCandles(backend.readers.candles),
             "stored_tables": lambda: _StoredTables(backend),
             "stored_documents": lambda: _Documents(backend.models, backend.readable.repository),
@@ -142,6 +144,7 @@ def _method(port: Any, name: str) -> Callable[..., Any]:
 class _ServedStorage:
     def __init__(self, backend: ServedBackend) -> None:
         self._backend = backend
+        self._finishing = Finishing(backend.recover)
 
     async def as_of(self, moment: AsOf) -> Commit:
         return (await self._backend.readable.as_of(moment)).commit
@@ -176,7 +179,7 @@ class _ServedStorage:
         found = await self._backend.outcome(unit_id(id, "id"))
         if found.is_committed:
             # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
-            await self._backend.recover()
+            await self._finishing.for_a_moment()
         return found
 
     async def unsubscribe(self, name: str) -> bool:
