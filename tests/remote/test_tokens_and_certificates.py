@@ -248,9 +248,9 @@ async def test_a_file_of_tokens_may_change_while_a_gateway_runs(
 def test_tokens_that_are_being_written_are_not_read_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, file = tokens_of(tmp_path), tmp_path / "tokens"
     moment = [0.0]
     monkeypatch.setattr("jts_storage.remote.server.tokens.monotonic", lambda: moment[0])
+    known, file = tokens_of(tmp_path), tmp_path / "tokens"
     file.write_text("")  # an editor has emptied it, and writes what it held
     moment[0] += 10
     assert known.caller(TOKENS["read"])
