@@ -23,7 +23,7 @@ from jts_storage.memory.subscriptions import InMemorySource, InMemorySubscriptio
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.ports.health import Health
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
-from jts_storage.remote import connection
+from jts_storage.remote import connection, session
 from jts_storage.remote.backend import GrpcBackend
 from jts_storage.remote.server import subscriptions
 from jts_storage.remote.server.gateway import Gateway
@@ -130,6 +130,10 @@ async def test_an_outcome_is_told_whatever_keeps_its_commit_from_a_store(
             await is_over.wait()
         raise StorageError("Another commit cannot be finished.")
 
+    async def lost(work: session.WorkSession, *_: Any) -> Any:
+        work.has_asked_to_commit = True
+        raise ConnectionFailed("The answer is lost.")
+
     monkeypatch.setattr("jts_storage.remote.server.finishing._SECONDS", 0.05)
     monkeypatch.setattr(backend, "recover", recover)
     identity = new_unit_id()
@@ -141,6 +145,12 @@ async def test_an_outcome_is_told_whatever_keeps_its_commit_from_a_store(
             outcome = await it.outcome(identity)
             assert (outcome.is_committed, outcome.commit) == (True, done.commit)
         assert begun == (1 if how == "hangs" else 3)  # no more than one at a time
+        # Only a commit that lost its answer is done when every store has it.
+        async with it.unit_of_work(id=identity) as uow:
+            await uow.ingestion.checkpoints.save("A", {})
+            monkeypatch.setattr(session.WorkSession, "commit", lost)
+            with pytest.raises(StorageError, match="is decided, but not every store has it yet"):
+                await uow.commit()
         is_over.set()
 
 

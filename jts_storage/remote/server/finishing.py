@@ -25,24 +25,27 @@ class Finishing:
 
     def __init__(self, recover: Callable[[], Awaitable[object]]) -> None:
         self._recover = recover
-        self._next: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[bool] | None = None
         self._running = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
 
-    async def for_a_moment(self) -> None:
-        """Wait for one that begins from now on, for some seconds at most."""
+    async def for_a_moment(self) -> bool:
+        """Wait for one that begins from now on, for some seconds; whether nothing is left."""
         if self._next is None:
             self._next = asyncio.create_task(self._run())
             self._tasks.add(self._next)
             self._next.add_done_callback(self._tasks.discard)
-        _, left = await asyncio.wait([self._next], timeout=_SECONDS)
-        if left:
-            log.warning("An outcome is told while commits are being finished in the background.")
+        done, _ = await asyncio.wait([self._next], timeout=_SECONDS)
+        if not done:
+            log.warning("Commits are being finished in the background.")
+        return bool(done) and all(task.result() for task in done)
 
-    async def _run(self) -> None:
+    async def _run(self) -> bool:
         async with self._running:
             self._next = None  # who comes later may know of commits that this one does not see
             try:
                 await self._recover()
             except StorageError:
                 log.warning("Not all commits could be finished.", exc_info=True)
+                return False
+        return True

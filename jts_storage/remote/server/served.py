@@ -31,6 +31,7 @@ from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.remote.problems import unfinished
 from jts_storage.remote.server.bounds import at_most
 from jts_storage.remote.server.finishing import Finishing
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
@@ -175,11 +176,15 @@ class _ServedStorage:
     async def recover(self) -> int:
         return await self._backend.recover()
 
-    async def outcome(self, id: str) -> Outcome:
+    async def outcome(self, id: str, *, of_commit: bool = False) -> Outcome:
+        """
+        :param of_commit: whether a commit asks, which is done once every store has what it wrote.
+        :raises StorageError: not every store has it yet.
+        """
         found = await self._backend.outcome(unit_id(id, "id"))
-        if found.is_committed:
-            # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
-            await self._finishing.for_a_moment()
+        # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
+        if found.is_committed and not await self._finishing.for_a_moment() and of_commit:
+            raise unfinished(id)
         return found
 
     async def unsubscribe(self, name: str) -> bool:
