@@ -17,7 +17,13 @@ from grpc_health.v1 import health_pb2
 
 from jts_storage import Storage, new_unit_id
 from jts_storage.domain.events import IngestionFailed
-from jts_storage.errors import ConnectionFailed, InvalidConfiguration, PoolTimeout, StorageError
+from jts_storage.errors import (
+    ConnectionFailed,
+    InUse,
+    InvalidConfiguration,
+    PoolTimeout,
+    StorageError,
+)
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.memory.subscriptions import InMemorySource, InMemorySubscriptions
 from jts_storage.memory.work import InMemoryWork
@@ -360,6 +366,40 @@ async def test_who_gives_up_subscribing_holds_nothing(
                 pass
         async with asyncio.timeout(5):
             await ended.wait()
+
+
+async def test_a_subscription_waits_for_the_lease_of_a_lost_gateway(
+    backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host is gone, and for a minute nobody else can tell."""
+    begin, refused = InMemorySource.begin, 0
+
+    async def still_held(source: InMemorySource) -> None:
+        nonlocal refused
+        if is_lost and refused < 3:
+            refused += 1
+            raise InUse("A dead host has it.")
+        await begin(source)
+
+    monkeypatch.setattr(InMemorySource, "begin", still_held)
+    monkeypatch.setattr("jts_storage.remote.subscriptions._PAUSE_SECONDS", 0.01)
+    is_lost = False
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        async with it.subscribe("x", IngestionFailed) as events:
+            source = events._source  # type: ignore[attr-defined]
+            is_lost = True
+            source._stream.cancel()
+            async with it.unit_of_work() as uow:
+                uow.events.add(
+                    IngestionFailed(symbol="A", trading_day=START.date(), reason="no answer")
+                )
+                await uow.commit()
+            event = await events.next(within=30)
+            assert (event is not None and event.symbol, refused) == ("A", 3)
+        is_lost, refused = True, 0
+        with pytest.raises(InUse, match="A dead host has it"):  # who begins is told at once
+            async with it.subscribe("x", IngestionFailed):
+                pass
 
 
 async def test_a_subscription_does_not_wait_for_ever(

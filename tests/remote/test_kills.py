@@ -322,6 +322,14 @@ class Watched:
         self._mongo.close()
 
 
+async def sees_what_is_held(watched: Watched, counter: Counter) -> None:
+    before = watched.held()
+    async with counter.storage.unit_of_work() as uow:
+        await uow.strategies.get_by_id(counter.strategy)
+        assert watched.held()["transactions"] == before["transactions"] + 1
+    await watched.until_freed(before)
+
+
 async def clients_killed(
     counter: Counter, gateway: GatewayProcess, mongo: str, way: Way, *, by_day: bool
 ) -> None:
@@ -351,9 +359,12 @@ async def clients_killed(
         else:
             counter.never += 1
         # Once, and not again: a document that is held is a conflict.
+        committed = len(counter.committed)
         await counter.count(with_documents=with_documents)
+        assert len(counter.committed) == committed + 1, counter.errors
         return steps
 
+    await sees_what_is_held(watched, counter)
     freed: list[float] = []
     steps: list[tuple[str, int]] = list(BY_DAY[way])
     try:
