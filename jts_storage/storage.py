@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, get_args, overload
 
 from jts_storage.domain import checks
 from jts_storage.domain.cache_statistics import CacheStatistics
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from jts_storage.settings import StorageSettings
     from jts_storage.unit_of_work.participants import Stores
 
+E = TypeVar("E", bound=DomainEvent)
+F = TypeVar("F", bound=DomainEvent)
 T = TypeVar("T")
 LimitsOf: TypeAlias = Callable[["Storage"], SharedRateLimiter]
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
@@ -159,19 +161,35 @@ class Storage(ReadableStorage):
         """Where handlers of domain events are registered."""
         return self._backend.publisher
 
+    @overload
+    def subscribe(
+        self, name: str, one: type[E], two: type[F], /, *, from_: From = ..., durable: bool = ...
+    ) -> Subscription[E | F]: ...
+
+    @overload
+    def subscribe(
+        self, name: str, one: type[E], /, *more: type[E], from_: From = ..., durable: bool = ...
+    ) -> Subscription[E]: ...
+
+    @overload
+    def subscribe(
+        self, name: str, *types: str | type[DomainEvent], from_: From = ..., durable: bool = ...
+    ) -> Subscription[DomainEvent]: ...
+
     def subscribe(
         self,
         name: str,
         *types: str | type[DomainEvent],
         from_: From = "now",
         durable: bool = True,
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """The events of one subscriber, which has a position of its own.
 
         ``async with storage.subscribe("scanner", CandlesImported) as events``, and then
         ``async for event in events``.
 
-        :param types: of the events that it hears; all if there are none.
+        :param types: of the events that it hears; all if there are none. Where all are given as
+            classes, type checkers know the events by them.
         :param from_: where a new subscription begins: with commits from ``"now"`` on, or with what
             is ``"stored"`` and waits for handlers.
         :param durable: whether it keeps its events while nobody consumes it. One that does not

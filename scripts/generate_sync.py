@@ -169,7 +169,7 @@ def imported(module: ast.Module, source: str, *, everything: bool = False) -> se
 
     :param everything: whether all classes of the module may be needed, not only those without one.
     """
-    lines = {"from collections.abc import Iterator", "from typing import IO, Any, Self"}
+    lines = {"from collections.abc import Iterator", "from typing import IO, Any, Generic, Self"}
     for node in module.body:
         if not isinstance(node, ast.ImportFrom) or node.module in SKIPPED_IMPORTS:
             continue
@@ -182,6 +182,8 @@ def imported(module: ast.Module, source: str, *, everything: bool = False) -> se
             lines.add(f"from jts_storage.{source} import {DECLARED}")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             lines.add(f"from jts_storage.{source} import {node.target.id}")
+        if (parameter := parameter_of(node)) is not None:
+            lines.add(f"from jts_storage.{source} import {parameter}")
         if isinstance(node, ast.ClassDef) and (everything or node.name in WITHOUT_TWIN):
             lines.add(f"from jts_storage.{source} import {node.name}")
     return lines
@@ -196,22 +198,35 @@ def is_twin_name(name: str) -> bool:
 def is_port(node: ast.stmt) -> bool:
     return (
         isinstance(node, ast.ClassDef)
-        and any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
+        and any(ast.unparse(base).partition("[")[0] == "Protocol" for base in node.bases)
         and node.name not in WITHOUT_TWIN
     )
+
+
+def parameter_of(node: ast.stmt) -> str | None:
+    """What a port is generic in."""
+    if is_port(node):
+        assert isinstance(node, ast.ClassDef)
+        for base in node.bases:
+            if isinstance(base, ast.Subscript):
+                return ast.unparse(base.slice)
+    return None
 
 
 def twin(node: ast.stmt) -> str:
     assert isinstance(node, ast.ClassDef)
     bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id != "Protocol"]
-    inherited = f"({', '.join(bases)})" if bases else ""
+    parameter = parameter_of(node)
+    kind = f"{node.name}[{parameter}]" if parameter else node.name
+    above = [*bases, *([f"Generic[{parameter}]"] if parameter else [])]
+    inherited = f"({', '.join(above)})" if above else ""
     lines = [
         f"class {node.name}{inherited}:",
         f'    """{ast.get_docstring(node, clean=False)}"""',
         "",
     ]
-    lines += [f"    _twin: ports.{node.name}", ""]
-    lines += [f"    def __init__(self, portal: Portal, twin: ports.{node.name}) -> None:"]
+    lines += [f"    _twin: ports.{kind}", ""]
+    lines += [f"    def __init__(self, portal: Portal, twin: ports.{kind}) -> None:"]
     if bases:
         lines += ["        super().__init__(portal, twin)", "        self._twin = twin", ""]
     else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import From, PlainEvent, SubscriptionState
+
+E_co = TypeVar("E_co", bound=DomainEvent, covariant=True)
 
 EventHandler = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 """A function or coroutine function of one event."""
@@ -67,7 +69,7 @@ class EventCollector(Protocol):
         ...
 
 
-class Subscription(Protocol):
+class Subscription(Protocol[E_co]):
     """The events of one subscriber: at least once, in the order of their commits.
 
     Use it once, as an asynchronous context manager, and iterate within: that waits for events, and
@@ -82,11 +84,11 @@ class Subscription(Protocol):
     Entering raises `InUse` while another consumer has the durable subscription of this name.
     """
 
-    def __aiter__(self) -> AsyncIterator[DomainEvent]: ...
+    def __aiter__(self) -> AsyncIterator[E_co]: ...
 
-    async def __anext__(self) -> DomainEvent: ...
+    async def __anext__(self) -> E_co: ...
 
-    async def next(self, *, within: float) -> DomainEvent | None:
+    async def next(self, *, within: float) -> E_co | None:
         """The next event; None if there is none within so many seconds.
 
         It acknowledges the one before in either case.
@@ -124,7 +126,7 @@ class Subscriptions(Protocol):
 
     def subscribe(
         self, name: str, *types: str | type[DomainEvent], from_: From, durable: bool
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """A consumer of a subscription, which is there once it is entered.
 
         A durable subscription keeps its events while nobody consumes it, and has one consumer at

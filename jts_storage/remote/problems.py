@@ -37,6 +37,18 @@ _CODES: Final = (
 )
 
 
+UNFINISHED: Final = "unfinished"
+"""The code of the error of a commit that is decided, and not in every store yet."""
+
+
+def unfinished(unit_id: str) -> StorageError:
+    return StorageError(
+        f"Unit of work {unit_id} is decided, but not every store has it yet.",
+        code=UNFINISHED,
+        remedy="Do not repeat it: `recover` will finish it, as does the next opening.",
+    )
+
+
 def code_of(error: StorageError) -> grpc.StatusCode:
     return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.UNKNOWN)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
+from time import monotonic
 from typing import Any, Final
 
 from grpc import aio
 
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import From, Interest, SubscriptionState, subscription_name
-from jts_storage.errors import StorageError
+from jts_storage.errors import InUse, StorageError
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems, values
 from jts_storage.remote.connection import Connection
@@ -24,6 +26,12 @@ from jts_storage.unit_of_work.subscription import Delivery, EventSubscription
 
 _END_SECONDS: Final = 5.0
 _ATTEMPTS: Final = 20
+_LEASE_SECONDS: Final = 70.0
+"""For so long a lost gateway may still count as the consumer: its lease, and a little."""
+
+_PAUSE_SECONDS: Final = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class RemoteSubscriptions:
@@ -111,8 +119,22 @@ class RemoteSource:
                 self._connection.use_next(self._address)
                 async with self._opening:
                     if self._stream is stream:  # nobody else has opened it again meanwhile
-                        await self.begin()
+                        await self._begin_elsewhere()
         return await self._ask_once(**step)
+
+    async def _begin_elsewhere(self) -> None:
+        """Go on at the next gateway. Where the host of the one before is gone, its lease is not."""
+        end = monotonic() + _LEASE_SECONDS
+        while True:
+            try:
+                await self.begin()
+            except InUse as exc:
+                if monotonic() > end:
+                    raise
+                log.warning("A subscription goes on once it is free: %s", exc)
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
     async def _begin(self) -> None:
         """Open the stream, and have the gateway take the subscription."""

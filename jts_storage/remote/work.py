@@ -21,9 +21,9 @@ from jts_storage.proto.jts.storage.v1 import values_pb2, work_pb2
 from jts_storage.remote.connection import Connection
 from jts_storage.remote.declared import RemoteDocuments, RemoteTable
 from jts_storage.remote.handlers import RemoteHandlers
+from jts_storage.remote.problems import UNFINISHED
 from jts_storage.remote.readable import RemoteIngestion, RemoteStored
 from jts_storage.remote.repositories import (
-    RemoteStorage,
     RemoteWorkBacktests,
     RemoteWorkDocuments,
     RemoteWorkFormulas,
@@ -120,8 +120,10 @@ class RemoteWork:
     async def _settled(self, failure: ConnectionFailed) -> CommitResult:
         """Ask what became of a commit whose answer was lost; what is not stored never will be."""
         try:
-            outcome = await self._outcome()
+            outcome = await self._outcome(of_commit=True)
         except StorageError as exc:
+            if exc.code == UNFINISHED:
+                raise
             raise OutcomeUnknown(
                 f"Whether unit of work {self._id} was committed is unknown: {failure.args[0]}",
                 hosts=failure.hosts,
@@ -137,8 +139,9 @@ class RemoteWork:
         lost.transient = True
         raise lost from failure
 
-    async def _outcome(self) -> Outcome:
-        return await RemoteStorage(Target(self._connection, "Storage")).outcome(self._id)
+    async def _outcome(self, **asked: bool) -> Outcome:
+        found: Outcome = await self._connection.one("Storage/Outcome", {"id": self._id, **asked})
+        return found
 
     async def deliver(self) -> None:
         """Have the gateway deliver what this process has handlers for, and what comes before."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import field
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -32,6 +35,12 @@ _SCHEMES: Final = (
 )
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MADE_HERE: Final = frozenset({"addresses", "tls", "token"})
+
+LONGEST_SOCKET: Final = 100
+"""Bytes of a socket's path; the system takes 107, and gRPC makes others of its own beside it."""
+
+_PLAIN: Final = re.compile(rb"[\w/.+-]+")
+"""What gRPC takes for a path and not for a part of a URL."""
 
 
 @configuration
@@ -99,6 +108,12 @@ class GatewayConfig(RetryPolicy):
 def is_near(address: str) -> bool:
     """Whether an address is on this machine."""
     return address.startswith("unix:") or address.rpartition(":")[0] in _LOOPBACK
+
+
+def is_socket_path(path: Path) -> bool:
+    """Whether a gateway can listen at a socket of this path."""
+    name = os.fsencode(path)
+    return len(name) <= LONGEST_SOCKET and _PLAIN.fullmatch(name) is not None
 
 
 def _is_sent_as_it_is(token: str) -> bool:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -27,6 +26,7 @@ from typing import Final
 
 from jts_storage._version import __version__
 from jts_storage.errors import FolderInUse, InvalidConfiguration
+from jts_storage.settings.gateway import is_socket_path
 
 _LOCK: Final = "serve.lock"
 _HEIRS: Final = "serve.heirs"
@@ -34,12 +34,6 @@ _STATE: Final = "serve.json"
 _TOKEN: Final = "serve.token"
 _SOCKET: Final = "serve.sock"
 _PRIVATE: Final = "jts-"
-_LONGEST_PATH: Final = 100
-"""Bytes of a socket's path; the system takes 107, and gRPC makes others of its own beside it."""
-
-_PLAIN: Final = re.compile(rb"[\w/.+-]+")
-"""What gRPC takes for a path and not for a part of a URL."""
-
 _LOOSE: Final = 0o077
 
 
@@ -153,7 +147,7 @@ class SharedFolder:
     def take(self, stores: str) -> bool:
         """Become the process that serves it; False if another one is.
 
-        :raises InvalidConfiguration: others may read it.
+        :raises InvalidConfiguration: others may read it, or nothing can be written there.
         """
         make_private(self.path)
         self._check_private()
@@ -163,8 +157,12 @@ class SharedFolder:
             return False
         _held.add(file, self._real)
         self._lock = file
-        self._remove_socket()
-        self._tell(Serving(os.getpid(), None, stores, __version__))
+        try:
+            self._remove_socket()
+            self._tell(Serving(os.getpid(), None, stores, __version__))
+        except BaseException:
+            self.give_back()  # or nobody could take it as long as this process lives
+            raise
         return True
 
     def tell(self, address: str, token: str, stores: str) -> None:
@@ -202,10 +200,10 @@ class SharedFolder:
         """
         inside = self.path / _SOCKET
         found = [inside]
-        if not _fits(inside):
+        if not is_socket_path(inside):
             for parent in (None, "/tmp"):  # mkdtemp makes one of ours alone
                 found.append(Path(tempfile.mkdtemp(prefix=_PRIVATE, dir=parent)) / _SOCKET)
-                if _fits(found[-1]):
+                if is_socket_path(found[-1]):
                     break
                 found[-1].parent.rmdir()
         return found[-1]
@@ -239,12 +237,19 @@ class SharedFolder:
 
     def _write(self, name: str, text: str) -> None:
         draft = self.path / f"{name}.new"
-        with suppress(FileNotFoundError):
-            draft.unlink()
-        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "w") as opened:
-            opened.write(text)
-        draft.replace(self.path / name)  # readers never see half of it
+        try:
+            with suppress(FileNotFoundError):
+                draft.unlink()
+            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(file, "w") as opened:
+                opened.write(text)
+            draft.replace(self.path / name)  # readers never see half of it
+        except OSError as exc:
+            raise InvalidConfiguration(
+                f"{self.path / name} cannot be written, by which other processes find the stores:"
+                f" {exc.strerror}",
+                remedy="Make room, or let this user write there.",
+            ) from exc
 
 
 def make_private(path: Path) -> None:
@@ -260,11 +265,6 @@ def is_served(path: Path) -> bool:
         return False
     folder = SharedFolder(path)
     return not folder.is_ours and (folder.is_held() or folder.has_heirs())
-
-
-def _fits(path: Path) -> bool:
-    name = os.fsencode(path)
-    return len(name) <= _LONGEST_PATH and _PLAIN.fullmatch(name) is not None
 
 
 def _is_ours(folder: Path) -> bool:

@@ -31,8 +31,15 @@ class FolderServer:
         self._gateway = Gateway(backend, place)
 
     async def start(self) -> None:
-        await self._gateway.start()
-        self._folder.tell(self._gateway.address, self._token, self._stores)
+        """
+        :raises InvalidConfiguration: it cannot listen, or nothing can be written in the folder.
+        """
+        try:
+            await self._gateway.start()
+            self._folder.tell(self._gateway.address, self._token, self._stores)
+        except BaseException:
+            await self.stop()  # a gateway that nobody knows of would be in the way of the next one
+            raise
 
     async def stop(self) -> None:
         """Let what runs end, for a moment, and take no more calls."""

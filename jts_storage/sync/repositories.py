@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from jts_storage import ports
 from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
@@ -27,6 +27,7 @@ from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.subscriptions import PlainEvent
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.candles import CandleData, Lake
+from jts_storage.ports.events import E_co
 from jts_storage.ports.models import Model
 from jts_storage.ports.unit_of_work import R
 from jts_storage.sync.declared import Blocking
@@ -52,7 +53,7 @@ class EventCollector:
         self._twin.add(event)
 
 
-class Subscription:
+class Subscription(Generic[E_co]):
     """The events of one subscriber: at least once, in the order of their commits.
 
     Use it once, as an asynchronous context manager, and iterate within: that waits for events, and
@@ -67,19 +68,19 @@ class Subscription:
     Entering raises `InUse` while another consumer has the durable subscription of this name.
     """
 
-    _twin: ports.Subscription
+    _twin: ports.Subscription[E_co]
 
-    def __init__(self, portal: Portal, twin: ports.Subscription) -> None:
+    def __init__(self, portal: Portal, twin: ports.Subscription[E_co]) -> None:
         self._portal = portal
         self._twin = twin
 
-    def __iter__(self) -> Iterator[DomainEvent]:
+    def __iter__(self) -> Iterator[E_co]:
         return self._portal.iterate(self._twin.__aiter__())
 
-    def __next__(self) -> DomainEvent:
+    def __next__(self) -> E_co:
         return self._portal.call(self._twin.__anext__())
 
-    def next(self, *, within: float) -> DomainEvent | None:
+    def next(self, *, within: float) -> E_co | None:
         """The next event; None if there is none within so many seconds.
 
         It acknowledges the one before in either case.

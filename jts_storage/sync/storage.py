@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from jts_storage import storage as asynchronous
 from jts_storage.domain.cache_statistics import CacheStatistics
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
 
+E = TypeVar("E", bound=DomainEvent)
+F = TypeVar("F", bound=DomainEvent)
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -213,19 +215,35 @@ class Storage:
         """Where handlers of domain events are registered."""
         return self._storage.events
 
+    @overload
+    def subscribe(
+        self, name: str, one: type[E], two: type[F], /, *, from_: From = ..., durable: bool = ...
+    ) -> Subscription[E | F]: ...
+
+    @overload
+    def subscribe(
+        self, name: str, one: type[E], /, *more: type[E], from_: From = ..., durable: bool = ...
+    ) -> Subscription[E]: ...
+
+    @overload
+    def subscribe(
+        self, name: str, *types: str | type[DomainEvent], from_: From = ..., durable: bool = ...
+    ) -> Subscription[DomainEvent]: ...
+
     def subscribe(
         self,
         name: str,
         *types: str | type[DomainEvent],
         from_: From = "now",
         durable: bool = True,
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """The events of one subscriber, which has a position of its own.
 
         ``with storage.subscribe("scanner", CandlesImported) as events``, and then
         ``for event in events``.
 
-        :param types: of the events that it hears; all if there are none.
+        :param types: of the events that it hears; all if there are none. Where all are given as
+            classes, type checkers know the events by them.
         :param from_: where a new subscription begins: with commits from ``"now"`` on, or with what
             is ``"stored"`` and waits for handlers.
         :param durable: whether it keeps its events while nobody consumes it.

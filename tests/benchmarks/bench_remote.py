@@ -2,7 +2,11 @@
 
 The gateway is a process of its own over embedded stores. It measures its own reads when the client
 asks, in turn with the client's. Beside a million candles stands a bare grpc.aio server that sends
-the same bytes ready made, and Arrow Flight, which does.
+the same bytes ready made, Arrow Flight, which does, and clickhouse-driver over TCP, which has them
+as columns of NumPy from the embedded engine behind ClickHouse's protocol.
+
+Processor time is that of both ends together, without mongod's: on a machine with much else to do it
+says more than the clock.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import clickhouse_driver
 import grpc
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.flight as flight
 from grpc import aio
@@ -37,6 +43,7 @@ from jts_storage import (
 from jts_storage.domain import checks
 from jts_storage.domain.columns import Columns
 from jts_storage.remote.frames import batches_of
+from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.factories import START
 
 ROWS, DAYS, SYMBOLS = 1_000_000, 250, 2_500
@@ -202,6 +209,28 @@ def flight_read(client: Any) -> float:
     return time.perf_counter() - begin
 
 
+class Driven:
+    """The same million candles in a table of ClickHouse, and a client of its own protocol."""
+
+    def __init__(self, port: int) -> None:
+        self._client = clickhouse_driver.Client(
+            "127.0.0.1", port, database="jts", settings={"use_numpy": True}
+        )
+        types = ", ".join(
+            f"{name} {'UInt64' if name == 'volume' else 'Int64'}" for name in Columns._fields
+        )
+        self._client.execute(f"CREATE TABLE driven ({types}) ENGINE = MergeTree ORDER BY timestamp")
+        columns = candles(ROWS, [KEY], 60_000).columns
+        self._client.execute("INSERT INTO driven VALUES", list(columns), columnar=True)
+
+    def read(self) -> float:
+        begin = time.perf_counter()
+        found = self._client.execute("SELECT * FROM driven ORDER BY timestamp", columnar=True)
+        seconds = time.perf_counter() - begin
+        assert len(found[0]) == ROWS
+        return seconds
+
+
 def told(name: str, ours: list[float], other: list[float], beside: str, **more: float) -> None:
     mine, theirs = statistics.median(ours), statistics.median(other)
     report(
@@ -213,7 +242,7 @@ def told(name: str, ours: list[float], other: list[float], beside: str, **more: 
     )
 
 
-async def measured(child: subprocess.Popen[str]) -> None:
+async def measured(child: subprocess.Popen[str], driven: Driven) -> None:
     assert child.stdin is not None
     assert child.stdout is not None
     places = json.loads(child.stdout.readline())
@@ -230,26 +259,43 @@ async def measured(child: subprocess.Popen[str]) -> None:
         child.stdin.flush()
         return float(json.loads(child.stdout.readline())["seconds"])
 
+    serving = psutil.Process(child.pid)
+
+    def used() -> float:
+        """Seconds of the processor that both ends have had so far."""
+        times = serving.cpu_times()
+        return time.process_time() + times.user + times.system
+
     async with storage:
         for name, work in WORK.items():
             runs = RUNS if name.startswith(("range", "panel")) else SMALL_RUNS // 3
             await work(storage), await local(name)
             ours, theirs = [], []
+            cpu, local_cpu = 0.0, 0.0
             for _ in range(runs):
+                before = used()
                 theirs.append(await local(name))
+                between = used()
                 ours.append(await seconds(work, storage))
+                cpu, local_cpu = cpu + used() - between, local_cpu + between - before
             p99 = sorted(ours)[int(len(ours) * 0.99)] * 1_000
             extra = statistics.median(ours) - statistics.median(theirs)
             told(
-                name, ours, theirs, "local_ms", p99_ms=round(p99, 2), more_ms=round(extra * 1e3, 2)
+                *(name, ours, theirs, "local_ms"),
+                p99_ms=round(p99, 2),
+                more_ms=round(extra * 1e3, 2),
+                cpu_ms=round(cpu / runs * 1e3, 2),
+                local_cpu_ms=round(local_cpu / runs * 1e3, 2),
             )
-        ours, plain, flown = [], [], []
+        ours, plain, flown, driver = [], [], [], []
         for _ in range(RUNS):
             plain.append(await bare_read(bare))
             flown.append(await asyncio.to_thread(flight_read, flying))
+            driver.append(await asyncio.to_thread(driven.read))
             ours.append(await seconds(long_range, storage))
         told("million_beside_bare_grpc", ours, plain, "bare_ms")
         told("million_beside_flight", ours, flown, "flight_ms")
+        told("million_beside_clickhouse_driver", ours, driver, "driver_ms")
         await many_clients(places["gateway"])
     await bare.close()
 
@@ -282,10 +328,13 @@ async def many_clients(address: str) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, folder]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as child:
-            asyncio.run(measured(child))
+        with (
+            ServerProcess(Path(folder) / "clickhouse", fsync=False) as clickhouse,
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as child,
+        ):
+            asyncio.run(measured(child, Driven(clickhouse.port)))
             assert child.stdin is not None
             child.stdin.write("\n")
             child.stdin.flush()

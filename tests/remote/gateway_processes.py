@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from jts_storage.unit_of_work import commit
 
 _PATIENCE: Final = 60.0
-_LEASE_SECONDS: Final = 3.0
+LEASE_SECONDS: Final = 3.0
 """For as long others wait for a gateway that died; a minute in earnest."""
 
 COMMIT_POINTS: Final = (
@@ -36,7 +36,7 @@ SESSION_POINTS: Final = ("begun", "asked", "staged", "to commit", "committed", "
 
 
 @cache
-def _forks() -> ForkServerContext:
+def forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.histories.preloaded"])
     return context
@@ -45,8 +45,17 @@ def _forks() -> ForkServerContext:
 class GatewayProcess:
     """One gateway over its starts, always at the same port."""
 
-    def __init__(self, urls: dict[str, str], folder: Path, **limits: Any) -> None:
+    def __init__(
+        self,
+        urls: dict[str, str],
+        folder: Path,
+        *,
+        most_in_memory: int | None = None,
+        **limits: Any,
+    ) -> None:
+        """:param most_in_memory: so many staged rows stay there; the others wait in files."""
         self._urls, self._folder, self._limits = urls, folder, limits
+        self._most_in_memory = most_in_memory
         self._listen = "127.0.0.1:0"
         self._process: Any = None
         self._orders: Any = None
@@ -77,9 +86,10 @@ class GatewayProcess:
         self.wait_until_served()
 
     def begin(self) -> None:
-        self._orders, theirs = _forks().Pipe()
-        arguments = (self._urls, str(self._folder), self._listen, self._limits, theirs)
-        self._process = _forks().Process(target=main, args=arguments)
+        self._orders, theirs = forks().Pipe()
+        folder, rows = str(self._folder), self._most_in_memory
+        arguments = (self._urls, folder, self._listen, rows, self._limits, theirs)
+        self._process = forks().Process(target=main, args=arguments)
         self._process.start()
         theirs.close()
 
@@ -87,9 +97,18 @@ class GatewayProcess:
         assert self._orders.poll(_PATIENCE), "the gateway does not start"
         self._listen = self._orders.recv()
 
-    def die_at(self, point: str, nth: int = 1) -> None:
-        """Have it kill itself when it comes to a point for the `nth` time from now on."""
-        self._orders.send((point, nth))
+    def die_at(
+        self,
+        point: str,
+        nth: int = 1,
+        victim: int | None = None,
+        how: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """Have it kill itself when it comes to a point for the `nth` time from now on.
+
+        :param victim: the process to kill in its place.
+        """
+        self._orders.send((point, nth, victim, how))
         assert self._orders.poll(_PATIENCE)
         assert self._orders.recv() == "heard"
 
@@ -112,8 +131,8 @@ class GatewayProcess:
 @contextmanager
 def memory_gateway() -> Iterator[tuple[str, Any]]:
     """The address of a gateway over stores in memory, and its process."""
-    ours, theirs = _forks().Pipe()
-    found: Any = _forks().Process(target=_serve_memory, args=(theirs,))
+    ours, theirs = forks().Pipe()
+    found: Any = forks().Process(target=_serve_memory, args=(theirs,))
     found.start()
     assert ours.poll(_PATIENCE)
     try:
@@ -143,8 +162,17 @@ def _serve_memory(ready: Connection) -> None:
 
 
 def main(
-    urls: dict[str, str], folder: str, listen: str, limits: dict[str, Any], orders: Connection
+    urls: dict[str, str],
+    folder: str,
+    listen: str,
+    most_in_memory: int | None,
+    limits: dict[str, Any],
+    orders: Connection,
 ) -> None:
+    from jts_storage.domain import candle_changes
+
+    if most_in_memory is not None:
+        candle_changes.MOST_IN_MEMORY = most_in_memory
     with (Path(folder) / "gateway.log").open("a") as log:
         os.dup2(log.fileno(), 2)
     asyncio.run(_serve(urls, Path(folder), listen, limits, orders))
@@ -160,7 +188,7 @@ async def _serve(
     from tests.histories.process import settings_of, shorten_leases
     from tests.histories.scene import MODELS
 
-    shorten_leases(_LEASE_SECONDS)
+    shorten_leases(LEASE_SECONDS)
     backend = StoreBackend(settings_of(urls, folder), models=MODELS)
     steps = Steps()
     steps.watch()
@@ -175,23 +203,25 @@ async def _serve(
 def _listen(orders: Connection, steps: Steps) -> None:
     while True:
         try:
-            steps.point, steps.left = orders.recv()
+            steps.point, steps.left, steps.victim, steps.how = orders.recv()
         except (EOFError, OSError):
             os._exit(1)  # whoever started it is gone
         orders.send("heard")
 
 
 class Steps:
-    """Kills this process at a point."""
+    """Kills this process, or another one, at a point."""
 
     def __init__(self) -> None:
         self.point, self.left = "", 0
+        self.victim: int | None = None
+        self.how = signal.SIGKILL
 
     def reached(self, point: str) -> None:
         if point == self.point:
             self.left -= 1
             if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(self.victim or os.getpid(), self.how)
 
     def watch(self) -> None:
         from jts_storage.remote.server import sessions

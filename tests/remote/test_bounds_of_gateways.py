@@ -17,13 +17,19 @@ from grpc_health.v1 import health_pb2
 
 from jts_storage import Storage, new_unit_id
 from jts_storage.domain.events import IngestionFailed
-from jts_storage.errors import ConnectionFailed, InvalidConfiguration, PoolTimeout, StorageError
+from jts_storage.errors import (
+    ConnectionFailed,
+    InUse,
+    InvalidConfiguration,
+    PoolTimeout,
+    StorageError,
+)
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.memory.subscriptions import InMemorySource, InMemorySubscriptions
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.ports.health import Health
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
-from jts_storage.remote import connection
+from jts_storage.remote import connection, session
 from jts_storage.remote.backend import GrpcBackend
 from jts_storage.remote.server import subscriptions
 from jts_storage.remote.server.gateway import Gateway
@@ -114,6 +120,44 @@ async def test_a_gateway_bounds_a_call_by_what_its_client_says(
         with pytest.raises(RuntimeError, match="UNAVAILABLE: The stores took longer"):
             async with answering(Context(), "x"):  # type: ignore[arg-type]
                 await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_an_outcome_is_told_whatever_keeps_its_commit_from_a_store(
+    backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Such as another commit that is damaged, or a database that a stopped process has locked."""
+    begun, is_over = 0, asyncio.Event()
+
+    async def recover() -> int:
+        nonlocal begun
+        begun += 1
+        if how == "hangs":
+            await is_over.wait()
+        raise StorageError("Another commit cannot be finished.")
+
+    async def lost(work: session.WorkSession, *_: Any) -> Any:
+        work.has_asked_to_commit = True
+        raise ConnectionFailed("The answer is lost.")
+
+    monkeypatch.setattr("jts_storage.remote.server.finishing._SECONDS", 0.05)
+    monkeypatch.setattr(backend, "recover", recover)
+    identity = new_unit_id()
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        async with it.unit_of_work(id=identity) as uow:
+            await uow.ingestion.checkpoints.save("A", {})
+            done = await uow.commit()
+        for _ in range(3):
+            outcome = await it.outcome(identity)
+            assert (outcome.is_committed, outcome.commit) == (True, done.commit)
+        assert begun == (1 if how == "hangs" else 3)  # no more than one at a time
+        # Only a commit that lost its answer is done when every store has it.
+        async with it.unit_of_work(id=identity) as uow:
+            await uow.ingestion.checkpoints.save("A", {})
+            monkeypatch.setattr(session.WorkSession, "commit", lost)
+            with pytest.raises(StorageError, match="is decided, but not every store has it yet"):
+                await uow.commit()
+        is_over.set()
 
 
 async def test_no_more_calls_at_once_than_it_takes(
@@ -322,6 +366,40 @@ async def test_who_gives_up_subscribing_holds_nothing(
                 pass
         async with asyncio.timeout(5):
             await ended.wait()
+
+
+async def test_a_subscription_waits_for_the_lease_of_a_lost_gateway(
+    backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host is gone, and for a minute nobody else can tell."""
+    begin, refused = InMemorySource.begin, 0
+
+    async def still_held(source: InMemorySource) -> None:
+        nonlocal refused
+        if is_lost and refused < 3:
+            refused += 1
+            raise InUse("A dead host has it.")
+        await begin(source)
+
+    monkeypatch.setattr(InMemorySource, "begin", still_held)
+    monkeypatch.setattr("jts_storage.remote.subscriptions._PAUSE_SECONDS", 0.01)
+    is_lost = False
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        async with it.subscribe("x", IngestionFailed) as events:
+            source = events._source  # type: ignore[attr-defined]
+            is_lost = True
+            source._stream.cancel()
+            async with it.unit_of_work() as uow:
+                uow.events.add(
+                    IngestionFailed(symbol="A", trading_day=START.date(), reason="no answer")
+                )
+                await uow.commit()
+            event = await events.next(within=30)
+            assert (event is not None and event.symbol, refused) == ("A", 3)
+        is_lost, refused = True, 0
+        with pytest.raises(InUse, match="A dead host has it"):  # who begins is told at once
+            async with it.subscribe("x", IngestionFailed):
+                pass
 
 
 async def test_a_subscription_does_not_wait_for_ever(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -15,9 +16,11 @@ import pytest
 
 from jts_storage import DomainEvent, Storage, StorageSettings
 from jts_storage.errors import FolderInUse, InvalidConfiguration, StorageError
+from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.sharing.backend import SharedBackend, is_shareable
 from jts_storage.sharing.connection import NobodyServes, SharedConnection
 from jts_storage.sharing.folder import SharedFolder, is_served
+from jts_storage.sharing.server import FolderServer
 from jts_storage.testing.factories import make_formula
 from tests import forked
 from tests.prepared import Prepared
@@ -140,6 +143,42 @@ def test_a_path_that_is_no_address_gets_a_socket_elsewhere(tmp_path: Path, name:
     folder.tell(f"unix:{socket}", "token", "stores")
     folder.give_back()
     assert not socket.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["serve.json.new", "serve.token.new"])
+async def test_a_disk_that_was_full_at_a_takeover_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Neither the lock of the folder stays, nor a gateway that nobody knows of."""
+    backend = InMemoryBackend()
+    open_file = os.open
+
+    def is_full(path: Any, *given: Any, **named: Any) -> int:
+        if is_so and Path(path).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return open_file(path, *given, **named)
+
+    async def served() -> None:
+        assert folder.take("stores")
+        server = FolderServer(backend, folder, "stores")
+        try:
+            await server.start()
+        except InvalidConfiguration:
+            folder.give_back()
+            raise
+        await server.stop()
+        folder.give_back()
+
+    monkeypatch.setattr(os, "open", is_full)
+    folder, is_so = SharedFolder(tmp_path / "data"), True
+    async with Storage(backend):
+        for _ in range(2):
+            with pytest.raises(InvalidConfiguration, match=r"cannot be written.*No space left"):
+                await served()
+            assert not folder.is_held()
+        is_so = False
+        await served()
+    assert not list(folder.path.glob("*.sock"))
 
 
 def test_what_is_on_servers_is_not_shared(tmp_path: Path) -> None:

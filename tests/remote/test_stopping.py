@@ -123,6 +123,19 @@ async def test_sockets_come_and_go(tmp_path: Path) -> None:
         assert path.read_text() == "a file"
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 110, "x" * 300, "file/x.sock", "with space.sock", "per%41cent.sock", "a?b"]
+)
+async def test_a_place_where_no_socket_can_be_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    backend = InMemoryBackend()
+    async with Storage(backend):
+        gateway = Gateway(backend, Place(f"unix:{tmp_path / name}"))
+        with pytest.raises(InvalidConfiguration, match=r"no socket can be at|cannot listen on"):
+            await gateway.start()
+    assert [each.name for each in Path(tmp_path).iterdir()] == ["file"]  # noqa: ASYNC240
+
+
 async def test_a_second_gateway_on_a_port_is_refused(tmp_path: Path) -> None:
     backend = InMemoryBackend()
     async with Storage(backend):

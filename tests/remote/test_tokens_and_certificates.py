@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import traceback
 from collections.abc import AsyncIterator
@@ -213,6 +214,49 @@ async def test_no_token_is_in_a_log_an_error_or_a_repr(
         assert token not in text
         assert unquote(token) not in text
         assert repr(unquote(token))[1:-1] not in text
+
+
+async def test_a_file_of_tokens_may_change_while_a_gateway_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jts_storage.remote.server.tokens._LOOK_SECONDS", 0.0)
+    known, file, given = tokens_of(tmp_path), tmp_path / "tokens", new_token()
+    place = Place("127.0.0.1:0", tokens=known, limits=Limits(grace_seconds=0.5))
+    async with gateway(place) as found, channel(found.address) as to:
+
+        async def is_let_in(token: str) -> bool:
+            return (await call(to, "Formulas/List", ASKED, **bearer(token))).code == "OK"
+
+        assert [await is_let_in(each) for each in (TOKENS["read"], given)] == [True, False]
+        replacement = tmp_path / "replacement"
+        replacement.write_text(line_of("new", "read", given))
+        replacement.chmod(0o600)
+        replacement.replace(file)
+        assert [await is_let_in(each) for each in (TOKENS["read"], given)] == [False, True]
+        for spoil in (
+            lambda: file.chmod(0o644),
+            lambda: file.write_text("no token\n"),
+            file.unlink,
+        ):
+            caplog.clear()
+            spoil()
+            assert await is_let_in(given)
+            assert "let in before still are" in caplog.text
+            assert given not in caplog.text
+
+
+def test_tokens_that_are_being_written_are_not_read_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [0.0]
+    monkeypatch.setattr("jts_storage.remote.server.tokens.monotonic", lambda: moment[0])
+    known, file = tokens_of(tmp_path), tmp_path / "tokens"
+    file.write_text("")  # an editor has emptied it, and writes what it held
+    moment[0] += 10
+    assert known.caller(TOKENS["read"])
+    os.utime(file, (0, 0))
+    moment[0] += 10
+    assert not known.caller(TOKENS["read"])
 
 
 def test_a_file_of_tokens_that_others_may_read_is_refused(tmp_path: Path) -> None:

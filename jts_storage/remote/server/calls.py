@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -54,7 +54,6 @@ def _handler(served: Served, path: str, method: Method) -> Any:
 
         async def at_once(asked: bytes, context: Context) -> pb.Value:
             value = pb.Value()
-            speak_as(context)
             async with answering(context, path):
                 values.fill(value, await _called(served, method, asked), "result")
             return value
@@ -64,14 +63,12 @@ def _handler(served: Served, path: str, method: Method) -> Any:
         )
 
     async def in_parts(asked: bytes, context: Context) -> None:
-        speak_as(context)
         async with answering(context, path):
             found = await _called(served, method, asked)
             for part in parts_of(found, compressed=wants_compression(context)):
                 await context.write(part)
 
     async def one_by_one(asked: bytes, context: Context) -> None:
-        speak_as(context)
         async with answering(context, path, is_stream=True):
             iterator = await _called(served, method, asked)
             async with aclosing(iterator):
@@ -100,17 +97,23 @@ async def answer_of(bound: Callable[..., Any], method: Method, arguments: dict[s
     if missing:
         raise InvalidData(f"lack {', '.join(missing)}", field="arguments")
     placed = [arguments.pop(name) for name in method.names]
-    try:
-        _signature(bound.__func__).bind(None, *placed, **arguments)  # type: ignore[attr-defined]
-    except TypeError as exc:
-        raise InvalidData(f"are not those of the method: {exc}", field="arguments") from exc
+    _check_arguments(bound.__func__, placed, arguments)  # type: ignore[attr-defined]
     found = bound(*placed, **arguments)
     return await found if inspect.isawaitable(found) else found
 
 
-@lru_cache(maxsize=1_000)
-def _signature(function: Any) -> inspect.Signature:
-    return inspect.signature(function)
+def _check_arguments(function: Any, placed: list[Any], named: dict[str, Any]) -> None:
+    """:raises InvalidData: the function takes others."""
+    try:
+        _check_names(function, len(placed), frozenset(named))
+    except TypeError as exc:
+        raise InvalidData(f"are not those of the method: {exc}", field="arguments") from exc
+
+
+@lru_cache(maxsize=1_000)  # of what fits alone: an error is not kept, nor are a stranger's names
+def _check_names(function: Any, placed: int, named: frozenset[str]) -> None:
+    """:raises TypeError: the function takes other arguments."""
+    inspect.signature(function).bind(None, *[None] * placed, **dict.fromkeys(named))
 
 
 def message_of(kind: type[M], data: bytes) -> M:
@@ -147,7 +150,10 @@ async def together(iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 class answering:  # noqa: N801 - used like a function
-    """Within it, what a call is refused for becomes its status, and its deadline that of stores."""
+    """Within it, what a call is refused for becomes its status, and its deadline that of stores.
+
+    What is written in this task from then on is as the client understands it.
+    """
 
     def __init__(self, context: Context, path: str, *, is_stream: bool = False) -> None:
         self._context, self._path = context, path
@@ -155,7 +161,10 @@ class answering:  # noqa: N801 - used like a function
         self._bound = asyncio.timeout(min(seconds, _MOST_PATIENCE) if seconds else None)
 
     async def __aenter__(self) -> None:
-        carried.set(_trace_of(self._context))  # each call has a task, and so a context, of its own
+        # Each call has a task, and so a context, of its own.
+        told = dict(self._context.invocation_metadata() or ())
+        carried.set(_trace_of(told))
+        values.in_columns.set(_minor_of(told) >= TRADES_SINCE)
         await self._bound.__aenter__()
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -171,9 +180,9 @@ class answering:  # noqa: N801 - used like a function
         await refused(self._context, error, self._path)
 
 
-def _trace_of(context: Context) -> str | None:
+def _trace_of(headers: Mapping[str, str | bytes]) -> str | None:
     """The trace that the caller names, if it is one."""
-    told = dict(context.invocation_metadata() or ()).get(TRACE)
+    told = headers.get(TRACE)
     return told if isinstance(told, str) and _TRACE.fullmatch(told) else None
 
 
@@ -224,13 +233,7 @@ def wants_compression(context: Context) -> bool:
     return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())
 
 
-def speak_as(context: Context) -> None:
-    """Write what follows in this task as the client understands it."""
-    values.in_columns.set(minor_of(context) >= TRADES_SINCE)
-
-
-def minor_of(context: Context) -> int:
+def _minor_of(headers: Mapping[str, str | bytes]) -> int:
     """The minor of the protocol that the client speaks."""
-    told = dict(context.invocation_metadata() or ()).get(SPEAKS, "0")
-    text = str(told)
+    text = str(headers.get(SPEAKS, "0"))
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else 0

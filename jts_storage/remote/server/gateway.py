@@ -30,7 +30,7 @@ from jts_storage.remote.server.served import Served, ServedBackend
 from jts_storage.remote.server.sessions import Works
 from jts_storage.remote.server.subscriptions import Consumers
 from jts_storage.remote.server.tokens import Tokens
-from jts_storage.settings.gateway import is_near
+from jts_storage.settings.gateway import LONGEST_SOCKET, is_near, is_socket_path
 
 _OPTIONS: Final = (
     *BOTH_ENDS,
@@ -169,21 +169,25 @@ class Gateway:
         self.address = f"{place.listen.rpartition(':')[0]}:{port}"
 
     def _listen_on_socket(self, server: aio.Server, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            if not stat.S_ISSOCK(path.stat().st_mode):
-                raise InvalidConfiguration(f"{path} is there, and is no socket")
-            if _is_listened_to(path):
-                raise InvalidConfiguration(
-                    f"another gateway serves at {path}", remedy="Stop it, or listen elsewhere."
-                )
-            path.unlink()  # of a process that died
+        if not is_socket_path(path):
+            raise InvalidConfiguration(
+                f"no socket can be at {path}",
+                remedy=f"At most {LONGEST_SOCKET} letters, digits and _ / . + - make its path.",
+            )
+        try:
+            _make_way(path)
+        except OSError as exc:
+            raise InvalidConfiguration(
+                f"cannot listen on {path}: {exc.strerror}",
+                remedy="Name a place in a folder of this user.",
+            ) from exc
         before = os.umask(0o177)  # nobody else may connect, from the first moment on
         try:
             server.add_insecure_port(f"unix:{path}")
         except RuntimeError as exc:
             raise InvalidConfiguration(
-                f"cannot listen on {path}", remedy="Is its path longer than 100 characters?"
+                f"cannot listen on {path}: {str(exc).splitlines()[0]}",
+                remedy="May this user write there?",
             ) from exc
         finally:
             os.umask(before)
@@ -245,6 +249,20 @@ def _consuming(method: Any) -> Any:
         method,
         response_serializer=work_pb2.SubscriptionAnswer.SerializeToString,
     )
+
+
+def _make_way(path: Path) -> None:
+    """Make the folder of a socket, and remove that of a process that died."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise InvalidConfiguration(f"{path} is there, and is no socket")
+    if _is_listened_to(path):
+        raise InvalidConfiguration(
+            f"another gateway serves at {path}", remedy="Stop it, or listen elsewhere."
+        )
+    path.unlink()
 
 
 def _is_listened_to(path: Path) -> bool:

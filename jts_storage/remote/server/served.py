@@ -31,7 +31,9 @@ from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.remote.problems import unfinished
 from jts_storage.remote.server.bounds import at_most
+from jts_storage.remote.server.finishing import Finishing
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
 from jts_storage.unit_of_work.delivery import Delivery, Listener
@@ -102,8 +104,9 @@ class Served:
 
     def __init__(self, backend: ServedBackend) -> None:
         self.backend = backend
+        storage = _ServedStorage(backend)
         self._own: dict[str, Callable[[], Any]] = {
-            "served": lambda: _ServedStorage(backend),
+            "served": lambda: storage,
             "stored_candles": lambda: StoredCandles(backend.readers.candles),
             "stored_tables": lambda: _StoredTables(backend),
             "stored_documents": lambda: _Documents(backend.models, backend.readable.repository),
@@ -142,6 +145,7 @@ def _method(port: Any, name: str) -> Callable[..., Any]:
 class _ServedStorage:
     def __init__(self, backend: ServedBackend) -> None:
         self._backend = backend
+        self._finishing = Finishing(backend.recover)
 
     async def as_of(self, moment: AsOf) -> Commit:
         return (await self._backend.readable.as_of(moment)).commit
@@ -172,11 +176,15 @@ class _ServedStorage:
     async def recover(self) -> int:
         return await self._backend.recover()
 
-    async def outcome(self, id: str) -> Outcome:
+    async def outcome(self, id: str, *, of_commit: bool = False) -> Outcome:
+        """
+        :param of_commit: whether a commit asks, which is done once every store has what it wrote.
+        :raises StorageError: not every store has it yet.
+        """
         found = await self._backend.outcome(unit_id(id, "id"))
-        if found.is_committed:
-            # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
-            await self._backend.recover()
+        # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
+        if found.is_committed and not await self._finishing.for_a_moment() and of_commit:
+            raise unfinished(id)
         return found
 
     async def unsubscribe(self, name: str) -> bool:

@@ -23,7 +23,6 @@ from jts_storage.remote.server.calls import (
     arguments_of,
     as_known,
     message_of,
-    speak_as,
     together,
 )
 from jts_storage.remote.server.limits import Limits
@@ -43,7 +42,6 @@ class Works:
 
     async def work(self, _: Any, context: Context) -> None:
         """One unit of work, until it is committed or the client goes."""
-        speak_as(context)
         async with answering(context, _WHAT, is_stream=True):
             first = await self._next(context)
             if first is None:

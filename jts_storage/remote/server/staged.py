@@ -21,7 +21,13 @@ from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote.weighing import unpacked_bytes
-from jts_storage.unit_of_work.journal_format import are_rows, decode, decode_table, rows_of_batch
+from jts_storage.unit_of_work.journal_format import (
+    are_rows,
+    decode,
+    decode_table,
+    open_rows,
+    rows_of_batch,
+)
 from jts_storage.unit_of_work.staged import event_of
 
 _ROWS: Final = frozenset({"candles", "bars", "table"})
@@ -185,7 +191,7 @@ def _check_described(changes: CommitChanges) -> None:
 
 def _batch(data: bytes, *, of_several: bool) -> pa.RecordBatch:
     """:raises InvalidData: its columns are not those of candles, or their buffers are too short."""
-    with pa.ipc.open_stream(data) as stream:
+    with open_rows(data) as stream:
         if not are_rows(stream.schema, of_several=of_several):
             raise InvalidData("has other columns than candles", field="chunk")
         batch = stream.read_next_batch()
