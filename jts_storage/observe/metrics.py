@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
@@ -64,9 +64,9 @@ class Metrics:
         metrics = self._calls.get(call)
         if metrics is None:
             with self._lock:
-                metrics = self._calls[call] = _CallMetrics(self, call)
+                metrics = self._calls[call] = _CallMetrics(self, call, self._running)
         running = metrics.kind(metrics)
-        self._running.add(running)
+        metrics.began(running)
         return running
 
     def running(self) -> list[tuple[Call, float]]:
@@ -85,9 +85,6 @@ class Metrics:
             if (metric := counters.get(sample.name)) is not None
         ]
 
-    def ended(self, running: _Running) -> None:
-        self._running.discard(running)
-
     def _made(self, metric: Metric) -> Any:
         name = f"{catalogue.PREFIX}{metric.name}"
         if metric.kind == "histogram":
@@ -99,11 +96,20 @@ class Metrics:
 
 
 class _CallMetrics:
-    """The metrics of one kind of call, with their labels: to look those up costs twice as much."""
+    """The metrics of one kind of call, with their labels: to look those up costs twice as much.
 
-    def __init__(self, metrics: Metrics, call: Call) -> None:
+    What every call needs is looked up here once, too.
+    """
+
+    __slots__ = (
+        *("all", "began", "bytes", "call", "ended", "held", "kind", "retries", "rows"),
+        *("took", "waits"),
+    )
+
+    def __init__(self, metrics: Metrics, call: Call, running: set[_Running]) -> None:
         self.all, self.call = metrics, call
-        self.seconds: _Child = metrics.call_seconds.labels(*call[:3])
+        self.began, self.ended = running.add, running.discard
+        self.took: Callable[[float], None] = metrics.call_seconds.labels(*call[:3]).observe
         self.retries: _Child = metrics.retries.labels(call.store)
         self.waits: _Child = metrics.connection_waits.labels(call.store)
         self.held: _Child = None
@@ -139,19 +145,17 @@ class _Running:
         self._count(part)
 
     def done(self, result: Any) -> None:
-        self._end()
+        metrics = self.metrics
+        metrics.ended(self)
+        metrics.took(perf_counter() - self.begun)
         if result is not None:
             self._count(result)
 
     def failed(self, error: BaseException) -> None:
-        self._end()
+        self.metrics.ended(self)
+        self.metrics.took(perf_counter() - self.begun)
         name = type(error).__name__ if isinstance(error, Exception | CancelledError) else "exit"
         self.metrics.all.call_errors.labels(*self.metrics.call[:3], name).inc()
-
-    def _end(self) -> None:
-        metrics = self.metrics
-        metrics.all.ended(self)
-        metrics.seconds.observe(perf_counter() - self.begun)
 
     def _count(self, result: Any) -> None:
         size = size_of(result)
@@ -183,7 +187,7 @@ class _RunningCommit(_Running):
         self.last = now
 
     def done(self, result: Any) -> None:
-        self._end()
+        super().done(None)
         self._count_commit("committed")
 
     def failed(self, error: BaseException) -> None:

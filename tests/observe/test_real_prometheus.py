@@ -62,11 +62,13 @@ async def work_on(storage: Storage) -> None:
 
 async def seen(found: Callable[[], bool], seconds: float) -> bool:
     """Whether it is so within some seconds."""
-    for _ in range(int(seconds * 4)):
+    until = time.monotonic() + seconds
+    while True:
         if await asyncio.to_thread(found):
             return True
+        if time.monotonic() > until:
+            return False
         await asyncio.sleep(0.25)
-    return False
 
 
 async def test_dashboards_show_series_and_a_hung_store_is_told_once(
