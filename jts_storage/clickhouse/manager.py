@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
+from sqlalchemy.exc import TimeoutError as NoneFree
 from tenacity import Retrying
 
 from jts_storage._runtime.forks import tell_children
+from jts_storage._runtime.pools import PoolStatus, PoolWaits
 from jts_storage._runtime.retries import repetitions
+from jts_storage._runtime.steps import WAITED, tell
 from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import ArraysByName, Column, declared, number_of_rows
@@ -36,20 +38,6 @@ StatementSettings: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any
 _ACKNOWLEDGED: Mapping[str, Any] = {"wait_for_async_insert": 1, "distributed_foreground_insert": 1}
 """An insert is stored when it is acknowledged; the embedded engine knows no other way."""
 _BORROWED = "work on a borrowed connection"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """The pool at one moment.
-
-    :param capacity: connections that may be open at once.
-    :param open: connections that are.
-    :param in_use: those among them that somebody holds.
-    """
-
-    capacity: int
-    open: int
-    in_use: int
 
 
 class ClickHouseManager:
@@ -92,6 +80,7 @@ class ClickHouseManager:
 
     def _begin(self) -> None:
         self._probe = HealthProbe(self.config)
+        self._waits = PoolWaits(NoneFree)
 
     def begin_in_child(self) -> None:
         """After a fork the sockets are the parent's, and none of its threads is here."""
@@ -146,6 +135,8 @@ class ClickHouseManager:
             capacity=self.config.pool_size + self.config.max_overflow,
             open=pool.checkedin() + in_use,
             in_use=in_use,
+            waiting=self._waits.waiting,
+            timeouts=self._waits.timeouts,
         )
 
     def health_check(self) -> bool:
@@ -364,7 +355,10 @@ class ClickHouseManager:
             raise StorageError(
                 f"ClickHouse is closed: no {doing}.", remedy="Make a new ClickHouseManager."
             )
-        with self._translated(doing):
+        pool = self.pool_status()
+        if pool.in_use >= pool.capacity:
+            tell(WAITED)
+        with self._translated(doing), self._waits:
             return self._engine.raw_connection()
 
     def _execute_core(

@@ -138,10 +138,15 @@ class ObservedReadable:
         return cast(DataSet, await self._told("data_set", work))
 
     async def fingerprint(self, data_set: DataSet) -> str:
-        return cast(str, await self._told("fingerprint", partial(self._backend.readable.fingerprint, data_set)))
+        return cast(
+            str,
+            await self._told("fingerprint", partial(self._backend.readable.fingerprint, data_set)),
+        )
 
     def repository(self, model: Model[R]) -> R:
-        return self._observation.of(self._backend.readable.repository(model), model.name, model.store)
+        return self._observation.of(
+            self._backend.readable.repository(model), model.name, model.store
+        )
 
     async def _told(self, name: str, work: Any) -> Any:
         return await self._observation.told("storage", name, work)

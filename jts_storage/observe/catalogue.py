@@ -123,6 +123,12 @@ BROKEN_PARTS = Metric(
 POOL_CAPACITY = Metric("pool_capacity", "gauge", ("store",), "Connections that may be open.")
 POOL_OPEN = Metric("pool_open", "gauge", ("store",), "Connections that are open.")
 POOL_IN_USE = Metric("pool_in_use", "gauge", ("store",), "Connections that somebody holds.")
+POOL_WAITING = Metric(
+    "pool_waiting", "gauge", ("store",), "Callers that wait for a connection, or for it to open."
+)
+POOL_TIMEOUTS = Metric(
+    "pool_timeouts", "counter", ("store",), "Callers that got no connection in time."
+)
 PARTS = Metric("clickhouse_parts", "gauge", ("table",), "Active parts of a table.")
 TABLE_ROWS = Metric("clickhouse_rows", "gauge", ("table",), "Rows of a table, duplicates included.")
 TABLE_BYTES = Metric("clickhouse_bytes", "gauge", ("table",), "Bytes of a table on disk.")

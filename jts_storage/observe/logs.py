@@ -7,12 +7,14 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from jts_storage._runtime.steps import committing
+
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; all else was given as ``extra``."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, message, what was given as ``extra``, and the trace, if any."""
+    """Writes time, level, logger, message, what was given as ``extra``, and the commit and trace, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
@@ -22,7 +24,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         told |= {name: value for name, value in vars(record).items() if name not in _OWN}
-        told |= _trace()
+        told = _commit() | told | _trace()
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
@@ -33,6 +35,12 @@ class JsonFormatter(logging.Formatter):
 def json_formatter() -> logging.Formatter:
     """A formatter for any handler: ``handler.setFormatter(json_formatter())``."""
     return JsonFormatter()
+
+
+def _commit() -> dict[str, str]:
+    """The commit that is being made or finished, if any."""
+    identity = committing.get()
+    return {} if identity is None else {"commit_id": identity}
 
 
 def _trace() -> dict[str, str]:

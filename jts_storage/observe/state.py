@@ -6,11 +6,11 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from jts_storage._runtime.pools import PoolStatus
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.freshness import late_ms
@@ -22,7 +22,6 @@ from jts_storage.observe.watched import Watched
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.ports.health import Health
-    from jts_storage.relational.manager import DatabaseManager
 
 T = TypeVar("T")
 
@@ -191,23 +190,19 @@ def _of_redis(health: Health) -> Iterator[Sample]:
 
 
 def _of_pools(storage: Watched) -> Iterator[Sample]:
-    clickhouse = _reached(lambda: storage.clickhouse)
-    if clickhouse is not None:
-        pool = clickhouse.pool_status()
-        yield Sample(catalogue.POOL_CAPACITY, pool.capacity, ("clickhouse",))
-        yield Sample(catalogue.POOL_OPEN, pool.open, ("clickhouse",))
-        yield Sample(catalogue.POOL_IN_USE, pool.in_use, ("clickhouse",))
-    database = _reached(lambda: storage.database)
-    if database is not None:
-        yield from _of_database(database)
-
-
-def _of_database(database: DatabaseManager) -> Iterator[Sample]:
-    with suppress(StorageError):  # there is no pool before the first question
-        pool = database.pool
-        yield Sample(catalogue.POOL_CAPACITY, pool.max_connections, ("database",))
-        yield Sample(catalogue.POOL_OPEN, pool.open_connections, ("database",))
-        yield Sample(catalogue.POOL_IN_USE, pool.active_connections, ("database",))
+    pools: dict[str, Callable[[], PoolStatus]] = {
+        "clickhouse": lambda: storage.clickhouse.pool_status(),
+        "mongo": lambda: storage.mongo.pool_status(),
+        "database": lambda: storage.database.pool.status,
+    }
+    for store, look in pools.items():
+        pool = _reached(look)  # SQL has none before the first question
+        if pool is not None:
+            yield Sample(catalogue.POOL_CAPACITY, pool.capacity, (store,))
+            yield Sample(catalogue.POOL_OPEN, pool.open, (store,))
+            yield Sample(catalogue.POOL_IN_USE, pool.in_use, (store,))
+            yield Sample(catalogue.POOL_WAITING, pool.waiting, (store,))
+            yield Sample(catalogue.POOL_TIMEOUTS, pool.timeouts, (store,))
 
 
 def _of_process(storage: Watched) -> Iterator[Sample]:
