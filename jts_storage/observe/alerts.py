@@ -190,6 +190,21 @@ ALERTS: Final = (
         section="a-backup-is-damaged",
     ),
     Alert(
+        name="BackupFailed",
+        metric=catalogue.BACKUP_FAILED,
+        above=0,
+        severity="critical",
+        summary="The last backup was not made, or did not verify.",
+        section="a-backup-failed",
+    ),
+    Alert(
+        name="BackupUnproven",
+        metric=catalogue.BACKUP_VERIFIED_AGE,
+        above=8 * 24 * 60 * _MINUTE,
+        summary="No backup was restored and compared for {value:.0f} s.",
+        section="no-backup-is-proven",
+    ),
+    Alert(
         name="MigrationPending",
         metric=catalogue.MIGRATIONS_PENDING,
         above=0,

@@ -46,7 +46,12 @@ CALL_ERRORS = Metric(
     (*_CALL, "error"),
     "Calls that raised, by the class of the error.",
 )
-CALLS_RUNNING = Metric("calls_running", "gauge", (), "Calls that have begun and not ended.")
+CALLS_RUNNING = Metric(
+    "calls_running",
+    "gauge",
+    (),
+    "Calls that have begun and not ended; not told where several processes count together.",
+)
 ROWS = Metric(
     "rows",
     "counter",
@@ -189,6 +194,18 @@ BACKUPS_READABLE = Metric(
 )
 BACKUPS_DAMAGED = Metric(
     "backups_damaged", "gauge", (), "Backups of the repository that cannot be read."
+)
+BACKUP_FAILED = Metric(
+    "backup_failed",
+    "gauge",
+    (),
+    "Whether the last backup that this service was to make was not made, or did not verify.",
+)
+BACKUP_VERIFIED_AGE = Metric(
+    "backup_verified_age_seconds",
+    "gauge",
+    (),
+    "How long ago this service last restored a backup, compared it, and found it the same.",
 )
 MIGRATIONS_PENDING = Metric(
     "migrations_pending", "gauge", (), "Migrations that are not applied yet."

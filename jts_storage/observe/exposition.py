@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from jts_storage.observe.catalogue import OF_STATE, Sample
 from jts_storage.observe.metrics import Metrics
-from jts_storage.observe.state import Backups, StorageState
+from jts_storage.observe.state import Backups, Runs, StorageState
 from jts_storage.observe.watched import Watched
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,6 +38,7 @@ class Exposition:
     :param metrics: that the storage was opened with; None to tell of the stores alone.
     :param state: what looks at the stores; one of its own if not given.
     :param backups: gives when each backup was cut; `backups_of` makes it of a repository.
+    :param backup_runs: a `BackupRuns`, of the backups that this process makes.
     :param multiprocess: the folder that PROMETHEUS_MULTIPROC_DIR names, where several processes
         count together.
     """
@@ -49,9 +50,10 @@ class Exposition:
         *,
         state: StorageState | None = None,
         backups: Backups | None = None,
+        backup_runs: Runs | None = None,
         multiprocess: Path | None = None,
     ) -> None:
-        self._state = state or StorageState(storage, backups=backups)
+        self._state = state or StorageState(storage, backups=backups, backup_runs=backup_runs)
         self._metrics = metrics
         self._multiprocess = multiprocess
 

@@ -14,7 +14,7 @@ _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, message, what was given as ``extra``, and the commit and trace, if any."""
+    """Writes time, level, logger, message, what was given as ``extra``, and commit and trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
@@ -23,8 +23,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told |= {name: value for name, value in vars(record).items() if name not in _OWN}
-        told = _commit() | told | _trace()
+        given = {name: value for name, value in vars(record).items() if name not in _OWN}
+        told |= _commit() | given | _trace()
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

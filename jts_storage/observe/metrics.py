@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ BUCKETS: Final = (
 
 _BEGUN: Final = "before the journal"
 """The first step of a commit over several stores."""
+
+_SHARED_FOLDER: Final = {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}
+"""Variables by which prometheus_client is told that processes count together."""
 
 _WRITES: Final = ("save", "delete", "import_")
 
@@ -57,8 +61,11 @@ class Metrics:
         self.retries = self._made(catalogue.RETRIES)
         self.connection_waits = self._made(catalogue.CONNECTION_WAITS)
         self.held_answers = self._made(catalogue.HELD_ANSWERS)
-        running = self._made(catalogue.CALLS_RUNNING)
-        running.set_function(lambda: len(self._running))
+        if not _SHARED_FOLDER & os.environ.keys():
+            # Processes that count together share what they have written, and this is asked for; of
+            # each process, of one that was killed, too, it would leave a series that is always 0.
+            running = self._made(catalogue.CALLS_RUNNING)
+            running.set_function(lambda: len(self._running))
 
     def begin(self, call: Call) -> _Running:
         metrics = self._calls.get(call)

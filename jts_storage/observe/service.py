@@ -17,7 +17,7 @@ from jts_storage.errors import InvalidConfiguration, InvalidData
 from jts_storage.observe.alerts import ALERTS, Alert, Judge, Notice
 from jts_storage.observe.catalogue import Sample
 from jts_storage.observe.process import disk_usage, process_figures
-from jts_storage.observe.state import Backups, StorageState
+from jts_storage.observe.state import Backups, Runs, StorageState
 from jts_storage.observe.watched import Watched
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class MonitoringService:
     :param every: seconds between looks.
     :param backups: gives when each backup was cut; `backups_of` makes it of a repository. The
         alerts on backups need it.
+    :param backup_runs: a `BackupRuns`, of the backups that this process makes.
     :param cooldown: seconds until an alert that still fires is told again.
     """
 
@@ -72,13 +73,14 @@ class MonitoringService:
         every: float = 60.0,
         cooldown: float = 300.0,
         backups: Backups | None = None,
+        backup_runs: Runs | None = None,
     ) -> None:
         self._storage, self._metrics, self._handler = storage, metrics, handler
         self._judge = Judge(alerts, cooldown=cooldown)
         self._every = checks.finite(every, "every")
         if self._every <= 0:
             raise InvalidData("must be above 0", field="every", value=every)
-        self._state = StorageState(storage, backups=backups)
+        self._state = StorageState(storage, backups=backups, backup_runs=backup_runs)
         self._looking: asyncio.Task[None] | None = None
 
     async def collect_metrics(self) -> MetricsData:

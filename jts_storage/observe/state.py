@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from jts_storage._runtime.pools import PoolStatus
 from jts_storage._runtime.tasks import stopped
@@ -31,6 +31,15 @@ log = logging.getLogger(__name__)
 Backups = Callable[[], Sequence[datetime | None]]
 
 
+class Runs(Protocol):
+    """What came of the backups of this process: `jts_storage.backup.BackupRuns`."""
+
+    @property
+    def has_failed(self) -> bool | None: ...
+    @property
+    def verified_at(self) -> datetime | None: ...
+
+
 class StorageState:
     """What can be read of the stores of an open storage, as samples of metrics.
 
@@ -39,6 +48,7 @@ class StorageState:
     :param within: seconds that a look may take; what does not answer until then is as it was.
     :param every: seconds between looks at what takes long: the newest candles, parts of tables.
     :param backups: gives when each backup of a repository was cut; None of one that is damaged.
+    :param backup_runs: what came of the backups that this process makes.
     """
 
     def __init__(
@@ -48,9 +58,10 @@ class StorageState:
         within: float = 1.0,
         every: float = 60.0,
         backups: Backups | None = None,
+        backup_runs: Runs | None = None,
     ) -> None:
         self._storage, self._within, self._every = storage, within, every
-        self._backups = backups
+        self._backups, self._runs = backups, backup_runs
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
@@ -73,6 +84,7 @@ class StorageState:
         return [
             *self._quick,
             *self._slow,
+            *_of_runs(self._runs),
             Sample(catalogue.STATE_SECONDS, perf_counter() - begun),
             Sample(catalogue.STATE_IS_FRESH, is_fresh),
         ]
@@ -261,6 +273,14 @@ def _of_backups(backups: Backups) -> list[Sample]:
         age = datetime.now(UTC) - max(readable)
         samples.append(Sample(catalogue.BACKUP_AGE, age.total_seconds()))
     return samples
+
+
+def _of_runs(runs: Runs | None) -> Iterator[Sample]:
+    if runs is not None and runs.has_failed is not None:
+        yield Sample(catalogue.BACKUP_FAILED, runs.has_failed)
+    if runs is not None and runs.verified_at is not None:
+        age = datetime.now(UTC) - runs.verified_at
+        yield Sample(catalogue.BACKUP_VERIFIED_AGE, age.total_seconds())
 
 
 async def _of_migrations(storage: Watched) -> Sample:

@@ -51,8 +51,11 @@ def settings(folder: Path, store: str) -> StorageSettings:
 @pytest.mark.parametrize(
     "store",
     [
-        *("mongo", "redis"),
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("clickhouse", "database", "gateway")),
+        "mongo",
+        *(
+            pytest.param(store, marks=pytest.mark.slow)
+            for store in ("redis", "clickhouse", "database", "gateway")
+        ),
     ],
 )
 async def test_no_secret_is_told(tmp_path: Path, store: str) -> None:
