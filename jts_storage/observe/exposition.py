@@ -120,6 +120,9 @@ class MetricsServer:
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             log.debug("A request for metrics was given up.", exc_info=True)
+        except Exception:
+            log.exception("A request for metrics failed.")
+            writer.write(_response_of(500, "It failed; the log says why.\n"))
         finally:
             writer.close()
 
@@ -128,6 +131,10 @@ class MetricsServer:
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if method not in (b"GET", b"HEAD"):
             return _response_of(405, "Only GET is answered here.\n")
+        answer = await self._answer_to(path)
+        return answer if method == b"GET" else answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+    async def _answer_to(self, path: bytes) -> bytes:
         if path == b"/metrics":
             return _response_of(200, await self._exposition.text(), CONTENT_TYPE)
         if path == b"/health":
@@ -159,6 +166,7 @@ _REASONS: Final = {
     200: "OK",
     404: "Not Found",
     405: "Method Not Allowed",
+    500: "Internal Server Error",
     503: "Service Unavailable",
 }
 

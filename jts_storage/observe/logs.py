@@ -29,12 +29,28 @@ class JsonFormatter(logging.Formatter):
             told["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             told["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(told, default=str, ensure_ascii=False)
+        return _line(told)
 
 
 def json_formatter() -> logging.Formatter:
     """A formatter for any handler: ``handler.setFormatter(json_formatter())``."""
     return JsonFormatter()
+
+
+def _line(told: dict[str, Any]) -> str:
+    try:
+        line = json.dumps(told, default=str, ensure_ascii=False)
+    except Exception:  # noqa: BLE001 - a field cannot be shown: the line is worth more than it
+        line = json.dumps({str(name): _shown(value) for name, value in told.items()})
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(value: Any) -> Any:
+    try:
+        json.dumps(value)
+    except Exception:  # noqa: BLE001 - see above
+        return f"a {type(value).__name__}"
+    return value
 
 
 def _commit() -> dict[str, str]:

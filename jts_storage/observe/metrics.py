@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from jts_storage._runtime.steps import HELD, RETRIED, WAITED
-from jts_storage.errors import Conflict, OutcomeUnknown
+from jts_storage.errors import Conflict, InvalidConfiguration, OutcomeUnknown
 from jts_storage.observe import catalogue
 from jts_storage.observe.catalogue import OF_CALLS, Metric, Sample
 from jts_storage.observe.sizes import NOTHING, size_of
@@ -42,6 +42,7 @@ class Metrics:
     :param registry: where the metrics are registered; one of its own if not given. Two storages
         that share one registry share one `Metrics`, too.
     :param buckets: of the histograms, in seconds.
+    :raises InvalidConfiguration: the registry has metrics of that name already.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Metrics:
     ) -> None:
         self.registry = registry or CollectorRegistry()
         self._buckets = tuple(buckets)
+        self._registered: list[Any] = []
         self._calls: dict[Call, _CallMetrics] = {}
         self._lock = threading.Lock()
         self._running: set[_Running] = set()
@@ -94,12 +96,25 @@ class Metrics:
 
     def _made(self, metric: Metric) -> Any:
         name = f"{catalogue.PREFIX}{metric.name}"
+        found: Any
         if metric.kind == "histogram":
-            return Histogram(
-                name, metric.help, metric.labels, registry=self.registry, buckets=self._buckets
+            found = Histogram(
+                name, metric.help, metric.labels, registry=None, buckets=self._buckets
             )
-        kind = Counter if metric.kind == "counter" else Gauge
-        return kind(name, metric.help, metric.labels, registry=self.registry)
+        else:
+            kind = Counter if metric.kind == "counter" else Gauge
+            found = kind(name, metric.help, metric.labels, registry=None)
+        try:
+            self.registry.register(found)
+        except ValueError as exc:
+            for each in self._registered:
+                self.registry.unregister(each)
+            raise InvalidConfiguration(
+                f"the registry has a metric {name} already",
+                remedy="Open all storages that share a registry with one Metrics.",
+            ) from exc
+        self._registered.append(found)
+        return found
 
 
 class _CallMetrics:

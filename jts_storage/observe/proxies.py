@@ -123,8 +123,8 @@ def _awaited(call: Call, method: Callable[..., Any], begin: Begin) -> Callable[.
         try:
             result = await method(self._target, *args, **kwargs)
         except BaseException as error:
+            operation.failed(error)  # first: one that is closed elsewhere cannot be reset
             unlisten(token)
-            operation.failed(error)
             raise
         unlisten(token)
         operation.done(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from jts_storage.ports.health import Health
 
 T = TypeVar("T")
+
+_GRACE: Final = 0.25
+"""Seconds that a look may need to notice that its time is over."""
+
+_TIMEFRAMES: Final = frozenset(each.value for each in Timeframe)
 
 log = logging.getLogger(__name__)
 
@@ -65,22 +71,21 @@ class StorageState:
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
+        self._reading: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
 
     async def read(self) -> list[Sample]:
-        """What is known now; it never raises, and takes no longer than it may."""
+        """What is known now; it never raises, and takes no longer than it may.
+
+        However many ask at once, the stores are looked at once.
+        """
         begun = perf_counter()
-        is_fresh = True
-        try:
-            async with asyncio.timeout(self._within):
-                self._quick = await self._looked_quickly()
-                await self._looked_slowly()
-        except TimeoutError:
-            is_fresh = False
-            log.warning("The stores did not answer within %s s; old figures stand.", self._within)
-        except StorageError as exc:
-            is_fresh = False
-            log.warning("The stores cannot be looked at; old figures stand: %s", exc)
+        reading = self._reading
+        if reading is None or reading.done() or reading.get_loop() is not get_running_loop():
+            reading = self._reading = asyncio.create_task(self._look())
+        # What is asked may not even notice that it is cancelled.
+        await asyncio.wait([reading], timeout=self._within + _GRACE)
+        is_fresh = reading.done() and not reading.cancelled() and reading.result()
         return [
             *self._quick,
             *self._slow,
@@ -89,10 +94,28 @@ class StorageState:
             Sample(catalogue.STATE_IS_FRESH, is_fresh),
         ]
 
+    async def _look(self) -> bool:
+        """Whether the stores could be looked at."""
+        try:
+            async with asyncio.timeout(self._within):
+                self._quick = await self._looked_quickly()
+                await self._looked_slowly()
+        except TimeoutError:
+            log.warning("The stores did not answer within %s s; old figures stand.", self._within)
+        except StorageError as exc:
+            log.warning("The stores cannot be looked at; old figures stand: %s", exc)
+        except Exception:
+            # Who watches is told that something is wrong, whatever it is.
+            log.exception("The stores cannot be looked at; old figures stand.")
+        else:
+            return True
+        return False
+
     async def close(self) -> None:
         """End what still looks."""
-        if self._looking is not None:
-            await stopped(self._looking)
+        for each in (self._reading, self._looking):
+            if each is not None:
+                await stopped(each)
 
     async def _looked_quickly(self) -> list[Sample]:
         health = await self._storage.health()
@@ -135,6 +158,8 @@ class StorageState:
             )
         except StorageError as exc:
             log.warning("The tables of ClickHouse cannot be looked at: %s", exc)
+        except Exception:
+            log.exception("The tables of ClickHouse cannot be looked at.")
         else:
             found = [
                 *kept,
@@ -256,6 +281,8 @@ def _newest(manager: ClickHouseManager) -> list[tuple[str, str, int]]:
 def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
     now, samples = int(time() * 1_000), []
     for exchange, timeframe, ms in newest:
+        if timeframe not in _TIMEFRAMES:
+            continue  # written by another program; of what it means nothing is known
         late = late_ms(ms, now, Timeframe(timeframe), exchange)
         if late is not None:
             samples.append(Sample(catalogue.LATE, late / 1_000, (exchange, timeframe)))

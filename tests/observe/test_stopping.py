@@ -99,8 +99,10 @@ async def test_what_is_closed_under_fifty_commits_has_each_of_them_whole_or_not_
     """Nobody waits for the tasks that commit: closing itself does."""
     (tmp_path / "worker.py").write_text(_WORKER)
     printed = await asyncio.to_thread(stopped_worker, tmp_path, signal.SIGTERM, 3 * LANES)
-    steps = (map(int, line.split()) for line in printed)
-    acknowledged: dict[int, int] = dict(tuple(each) for each in steps)  # the last of each lane
+    acknowledged: dict[int, int] = {}
+    for line in printed:
+        lane, step = map(int, line.split())
+        acknowledged[lane] = step
     settings = StorageSettings(data_dir=tmp_path / "jts", env_file=None)
     formulas: defaultdict[int, set[int]] = defaultdict(set)
     async with Storage.open(settings) as storage:
