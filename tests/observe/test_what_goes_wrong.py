@@ -257,12 +257,12 @@ def test_two_rates_of_one_metric_are_judged_apart() -> None:
         for notice in judge.judge(
             start + timedelta(seconds=10 * n),
             [
-                Sample(COMMITS, 100 * n, ("direct", "conflict")),
-                Sample(COMMITS, 5, ("direct", "failed")),
+                Sample(COMMITS, 5, ("direct", "conflict")),
+                Sample(COMMITS, 100 * n, ("direct", "failed")),
             ],
         )
     ]
-    assert told == ["Conflicts"]
+    assert told == ["Failures"]
 
 
 @pytest.mark.parametrize("summary", ["{table} is down.", "{0}", "{", "{value.real.x}"])
