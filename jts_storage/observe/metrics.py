@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.values import MutexValue, ValueClass
 
 from jts_storage._runtime.steps import HELD, RETRIED, WAITED
 from jts_storage.errors import Conflict, InvalidConfiguration, OutcomeUnknown
@@ -26,9 +26,6 @@ BUCKETS: Final = (
 
 _BEGUN: Final = "before the journal"
 """The first step of a commit over several stores."""
-
-_SHARED_FOLDER: Final = {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}
-"""Variables by which prometheus_client is told that processes count together."""
 
 _WRITES: Final = ("save", "delete", "import_")
 
@@ -63,7 +60,7 @@ class Metrics:
         self.retries = self._made(catalogue.RETRIES)
         self.connection_waits = self._made(catalogue.CONNECTION_WAITS)
         self.held_answers = self._made(catalogue.HELD_ANSWERS)
-        if not _SHARED_FOLDER & os.environ.keys():
+        if ValueClass is MutexValue:
             # Processes that count together share what they have written, and this is asked for; of
             # each process, of one that was killed, too, it would leave a series that is always 0.
             running = self._made(catalogue.CALLS_RUNNING)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from jts_storage import Storage, StorageSettings
-from jts_storage.cli.main import app
+from jts_storage.cli.main import main
 from jts_storage.cli.watching import Watch
 from jts_storage.memory.backend import InMemoryBackend
 from tests.remote.gateways import remote
@@ -121,10 +120,14 @@ def test_they_print_what_is_known(tmp_path: Path) -> None:
     assert json.loads(run(tmp_path, "diagnose", "--json").stdout)["stores"]["mongo"] is True
 
 
-def test_a_wrong_address_is_told_before_anything_opens(tmp_path: Path) -> None:
-    environment = {"JTS_DATA_DIR": str(tmp_path / "jts")}
+def test_a_wrong_address_is_told_before_anything_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JTS_DATA_DIR", str(tmp_path / "jts"))
     for option in (["metrics", "--listen", "9108"], ["serve", "--metrics", "here:x"]):
-        refused = CliRunner().invoke(app, option, env=environment)
-        assert refused.exit_code == 2
-        assert f"{option[1]} is" in refused.stderr
+        monkeypatch.setattr(sys, "argv", ["jts-storage", *option])
+        with pytest.raises(SystemExit) as refused:
+            main()
+        assert refused.value.code == 2
+        assert f"{option[1]} is" in capsys.readouterr().err
         assert not (tmp_path / "jts").exists()
