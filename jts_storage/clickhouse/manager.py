@@ -8,6 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
 from sqlalchemy.exc import TimeoutError as NoneFree
 from tenacity import Retrying
@@ -355,17 +356,25 @@ class ClickHouseManager:
             raise StorageError(
                 f"ClickHouse is closed: no {doing}.", remedy="Make a new ClickHouseManager."
             )
+        with self._translated(doing), self._queue():
+            return self._engine.raw_connection()
+
+    def _connected(self) -> SqlConnection:
+        with self._queue():
+            return self._engine.connect()
+
+    def _queue(self) -> PoolWaits:
+        """Who waits for a connection is counted within it."""
         pool = self.pool_status()
         if pool.in_use >= pool.capacity:
             tell(WAITED)
-        with self._translated(doing), self._waits:
-            return self._engine.raw_connection()
+        return self._waits
 
     def _execute_core(
         self, statement: Executable, params: Any, settings: Mapping[str, Any] | None, doing: str
     ) -> list[tuple[Any, ...]]:
         options: dict[str, Any] = {"settings": dict(settings)} if settings else {}
-        with self._translated(doing), self._engine.connect() as connection:
+        with self._translated(doing), self._connected() as connection:
             result = connection.execute(statement, params, execution_options=options)
             return [tuple(row) for row in result.fetchall()] if result.returns_rows else []
 
