@@ -83,7 +83,7 @@ class Observation:
 class Observed:
     """Anything whose methods are calls. `_proxy_of` adds the methods of what it stands for."""
 
-    __slots__ = ("_target",)
+    __slots__ = ("__weakref__", "_target")
 
     def __init__(self, target: object) -> None:
         self._target = target
