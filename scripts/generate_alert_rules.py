@@ -86,7 +86,7 @@ def _templated(alert: Alert) -> str:
 
 
 def cases() -> str:
-    head = [_HEAD, "rule_files: [rules.yml]\n", "evaluation_interval: 5s\n", "tests:\n"]
+    head = [_HEAD, "rule_files: [rules.yml]\n", "evaluation_interval: 15s\n", "tests:\n"]
     return "".join([*head, *(line for alert in ALERTS for line in _case(alert)), _SILENT_CASE])
 
 
@@ -96,9 +96,11 @@ def _case(alert: Alert) -> Iterator[str]:
     series = ",".join(f'{name}="{value}"' for name, value in labels.items())
     name = f"{alert.metric.exposed}{{{series}}}" if series else alert.metric.exposed
     well, ill, firing = _values(alert)
-    minutes = int(alert.lasting // 60) + (12 if alert.rate else 4)
+    minutes = int(alert.lasting // 60) + (6 if alert.rate else 2)
+    last = minutes + 4
+    after = _after(alert, last)
     yield "  - interval: 1m\n    input_series:\n"
-    yield f"      - series: '{name}'\n        values: '{well}x5 {ill}x30 {_after(alert)}'\n"
+    yield f"      - series: '{name}'\n        values: '{well}x5 {ill}x{last} {after}'\n"
     yield "    alert_rule_test:\n"
     yield f"      - eval_time: 4m\n        alertname: {alert.name}\n        exp_alerts: []\n"
     yield f"      - eval_time: {6 + minutes}m\n        alertname: {alert.name}\n"
@@ -109,7 +111,8 @@ def _case(alert: Alert) -> Iterator[str]:
     yield "            exp_annotations:\n"
     yield f"              summary: {alert.summary.format(value=firing, **labels)!r}\n"
     yield f"              runbook: {alert.runbook}\n"
-    yield f"      - eval_time: 60m\n        alertname: {alert.name}\n        exp_alerts: []\n"
+    yield f"      - eval_time: {last + 14}m\n        alertname: {alert.name}\n"
+    yield "        exp_alerts: []\n"
 
 
 def _values(alert: Alert) -> tuple[str, str, float]:
@@ -123,12 +126,13 @@ def _values(alert: Alert) -> tuple[str, str, float]:
     return f"{bound:.0f}+0", f"{ill:.0f}+0", ill
 
 
-def _after(alert: Alert) -> str:
+def _after(alert: Alert, last: int) -> str:
+    """As it is again after so many minutes of being ill."""
     bound = alert.above if alert.above is not None else alert.below
     assert bound is not None
     if alert.rate:
-        return f"{(bound + 1) * 60 * 30:.0f}+0x40"
-    return f"{bound:.0f}+0x40"
+        return f"{(bound + 1) * 60 * last:.0f}+0x12"
+    return f"{bound:.0f}+0x12"
 
 
 def main() -> None:

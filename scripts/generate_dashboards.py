@@ -90,12 +90,14 @@ _POOL = [
     ("pool_capacity", "capacity"),
     ("pool_open", "open"),
     ("pool_in_use", "in use"),
+    ("pool_waiting", "waiting"),
 ]
 
 
 def _pool(name: str) -> Panel:
     queries = [(f'{PREFIX}{metric}{{store="{name}"}}', legend) for metric, legend in _POOL]
-    return ("Connections", "short", queries)
+    refused = f'increase({PREFIX}pool_timeouts_total{{store="{name}"}}[5m])'
+    return ("Connections", "short", [*queries, (refused, "refused in 5 minutes")])
 
 
 CLICKHOUSE: list[Panel] = [
@@ -121,6 +123,7 @@ CLICKHOUSE: list[Panel] = [
 ]
 MONGO: list[Panel] = [
     *_store("mongo"),
+    _pool("mongo"),
     (
         "Events",
         "short",

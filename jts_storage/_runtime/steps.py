@@ -7,6 +7,8 @@ tenth of a microsecond.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -19,6 +21,9 @@ listener: ContextVar[Listener | None] = ContextVar("jts_storage_listener", defau
 
 carried: ContextVar[str | None] = ContextVar("jts_storage_trace", default=None)
 """The trace that a call belongs to, as it is stored with its events: a ``traceparent``."""
+
+committing: ContextVar[str | None] = ContextVar("jts_storage_commit", default=None)
+"""The commit that is being made or finished, as the journal and the log name it."""
 
 RETRIED = "retried"
 """An attempt failed and is repeated."""
@@ -35,3 +40,13 @@ def tell(step: str) -> None:
     told = listener.get()
     if told is not None:
         told.reached(step)
+
+
+@contextmanager
+def of_commit(identity: object) -> Iterator[None]:
+    """Within the block, lines of the log belong to a commit."""
+    token = committing.set(str(identity))
+    try:
+        yield
+    finally:
+        committing.reset(token)

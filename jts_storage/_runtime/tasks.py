@@ -30,6 +30,12 @@ async def stopped(task: asyncio.Task[Any]) -> None:
         pause = min(2 * pause, _LONGEST_WAIT_SECONDS)
 
 
+def is_being_cancelled() -> bool:
+    """Whether a cancellation is meant for who runs, and not for something it waited for."""
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())
+
+
 async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
     task = asyncio.create_task(work)

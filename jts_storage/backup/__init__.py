@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jts_storage.backup.repository import BackupRepository
     from jts_storage.backup.results import BackupInfo, BackupResult, Pruned, Restored, Verified
     from jts_storage.backup.retention import Retention
+    from jts_storage.backup.runs import BackupRuns
     from jts_storage.backup.schedule import BackupSchedule, Schedule
     from jts_storage.backup.selection import DocumentCollection, Series
 
@@ -26,6 +27,7 @@ _HOMES = {
     "BackupManager": "manager",
     "BackupRepository": "repository",
     "BackupResult": "results",
+    "BackupRuns": "runs",
     "BackupSchedule": "schedule",
     "DamagedBackup": "errors",
     "DocumentCollection": "selection",
@@ -46,6 +48,7 @@ __all__ = [
     "BackupManager",
     "BackupRepository",
     "BackupResult",
+    "BackupRuns",
     "BackupSchedule",
     "DamagedBackup",
     "DocumentCollection",

@@ -210,10 +210,17 @@ class BackupSchedule:
                 await self._manager.prune(self._retention)
         except StorageError as exc:
             log.error("A backup on schedule was not made: %s", exc)
-            if self._told is not None:
-                self._told(exc)
+            self._tell(exc)
             return
         for fault in result.faults:
             log.error("Backup %s is damaged: %s", result.backup_id, fault)
-        if self._told is not None:
-            self._told(result)
+        self._tell(result)
+
+    def _tell(self, outcome: BackupResult | StorageError) -> None:
+        if self._told is None:
+            return
+        try:
+            self._told(outcome)
+        except Exception:
+            # It is the service's own; the next backup is made all the same.
+            log.exception("What was to hear of a backup failed.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from jts_storage._runtime.answers import Answers
 from jts_storage.clickhouse import connector, system
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.constructs import text_of
@@ -47,6 +48,7 @@ class HealthProbe:
             connect_timeout=min(each, config.connect_timeout),
             send_receive_timeout=config.health_timeout,
         )
+        self._answers = Answers(_log, "ClickHouse")
         self._lock = threading.Lock()
         self._asking: _Question | None = None
 
@@ -57,8 +59,10 @@ class HealthProbe:
                 self._asking.start()
             question = self._asking
         question.join(self._timeout)
-        if question.is_alive():
-            _log.warning("ClickHouse gave no answer within %s s", self._timeout)
+        if question.is_alive() and not question.state.answers:
+            self._answers.seen(f"it gave no answer within {self._timeout:g} s")
+        else:
+            self._answers.seen(question.failure)
         return question.state
 
 
@@ -68,6 +72,7 @@ class _Question(threading.Thread):
         super().__init__(name="clickhouse-health", daemon=True)
         self._config = config
         self.state = ServerState()
+        self.failure: StorageError | None = None
 
     def run(self) -> None:
         try:
@@ -81,7 +86,7 @@ class _Question(threading.Thread):
                 finally:
                     connection.close()
         except StorageError as failure:
-            _log.warning("ClickHouse is not healthy: %s", failure)
+            self.failure = failure
 
 
 @cache

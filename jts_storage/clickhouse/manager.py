@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
+from sqlalchemy.exc import TimeoutError as NoneFree
 from tenacity import Retrying
 
 from jts_storage._runtime.forks import tell_children
+from jts_storage._runtime.pools import PoolStatus, PoolWaits
 from jts_storage._runtime.retries import repetitions
+from jts_storage._runtime.steps import WAITED, tell
 from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import ArraysByName, Column, declared, number_of_rows
@@ -36,20 +39,6 @@ StatementSettings: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any
 _ACKNOWLEDGED: Mapping[str, Any] = {"wait_for_async_insert": 1, "distributed_foreground_insert": 1}
 """An insert is stored when it is acknowledged; the embedded engine knows no other way."""
 _BORROWED = "work on a borrowed connection"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """The pool at one moment.
-
-    :param capacity: connections that may be open at once.
-    :param open: connections that are.
-    :param in_use: those among them that somebody holds.
-    """
-
-    capacity: int
-    open: int
-    in_use: int
 
 
 class ClickHouseManager:
@@ -92,6 +81,7 @@ class ClickHouseManager:
 
     def _begin(self) -> None:
         self._probe = HealthProbe(self.config)
+        self._waits = PoolWaits(NoneFree)
 
     def begin_in_child(self) -> None:
         """After a fork the sockets are the parent's, and none of its threads is here."""
@@ -146,6 +136,8 @@ class ClickHouseManager:
             capacity=self.config.pool_size + self.config.max_overflow,
             open=pool.checkedin() + in_use,
             in_use=in_use,
+            waiting=self._waits.waiting,
+            timeouts=self._waits.timeouts,
         )
 
     def health_check(self) -> bool:
@@ -364,14 +356,25 @@ class ClickHouseManager:
             raise StorageError(
                 f"ClickHouse is closed: no {doing}.", remedy="Make a new ClickHouseManager."
             )
-        with self._translated(doing):
+        with self._translated(doing), self._queue():
             return self._engine.raw_connection()
+
+    def _connected(self) -> SqlConnection:
+        with self._queue():
+            return self._engine.connect()
+
+    def _queue(self) -> PoolWaits:
+        """Who waits for a connection is counted within it."""
+        pool = self.pool_status()
+        if pool.in_use >= pool.capacity:
+            tell(WAITED)
+        return self._waits
 
     def _execute_core(
         self, statement: Executable, params: Any, settings: Mapping[str, Any] | None, doing: str
     ) -> list[tuple[Any, ...]]:
         options: dict[str, Any] = {"settings": dict(settings)} if settings else {}
-        with self._translated(doing), self._engine.connect() as connection:
+        with self._translated(doing), self._connected() as connection:
             result = connection.execute(statement, params, execution_options=options)
             return [tuple(row) for row in result.fetchall()] if result.returns_rows else []
 

@@ -39,5 +39,5 @@ class LeftOut:
             "%s is left out of lists of %s, as %d are by now: %s"
             " `jts-storage check` counts such rows.",
             *(which, self.of, count, why),
-            extra={"of": self.of, "which": which},
+            extra={"table": self.of, "row": which},
         )

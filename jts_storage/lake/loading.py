@@ -37,7 +37,8 @@ class Skipping:
     def handle(self, error: DamagedFile) -> None:
         if not self._skips:
             raise error
-        log.warning("damaged file skipped", extra={"path": str(error.path), "why": error.reason})
+        about = {"path": str(error.path)}
+        log.warning("A damaged file is skipped: %s", error.reason, extra=about)
         if self._report is not None:
             self._report.append(Damage(error.path, error.reason))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -13,6 +14,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from jts_storage._runtime.answers import Answers
+from jts_storage._runtime.pools import PoolStatus
 from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.domain.secret import plain
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
@@ -21,6 +24,7 @@ from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.documents import Models
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.motor_internals import opened_with
+from jts_storage.mongo.pool import PoolEvents
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
 from jts_storage.mongo.stored import CODEC, StoredDocument
 
@@ -32,6 +36,8 @@ Client: TypeAlias = AsyncMongoClient[Bson]
 Database: TypeAlias = AsyncDatabase[Bson]
 Collection: TypeAlias = AsyncCollection[Bson]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class _LoopClient:
@@ -39,6 +45,7 @@ class _LoopClient:
 
     client: Client
     db: Database
+    pool: PoolEvents
     collections: dict[str, Collection] = field(default_factory=dict)
 
 
@@ -62,7 +69,9 @@ class MongoDBManager:
     ) -> None:
         self.config = _configured(config, {"uri": uri, "database": database, **options})
         self._hosts = self.config.hosts
-        self._connect: Callable[[], Client] = self._connect_by_config
+        self._connect: Callable[[PoolEvents], Client] = self._connect_by_config
+        self._timeouts = 0
+        self._answering = Answers(log, "MongoDB")
         self._opened: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
         self._is_retired = False
         self.retries = Retries(self.config, self._hosts)
@@ -94,7 +103,10 @@ class MongoDBManager:
         named = motor_client.get_default_database("jts").name
         manager = cls(replace(config or MongoDBConfig(), database=database or named))
         manager._hosts = hosts
-        manager._connect = lambda: AsyncMongoClient(**options | safe)
+        listeners = options.pop("event_listeners", None) or ()
+        manager._connect = lambda pool: AsyncMongoClient(
+            **options | safe, event_listeners=[*listeners, pool]
+        )
         manager.retries = Retries(manager.config, manager._hosts)
         return manager
 
@@ -148,6 +160,17 @@ class MongoDBManager:
             )
         return self._documents
 
+    def pool_status(self) -> PoolStatus:
+        """The connections that the clients of all event loops have, to all servers."""
+        found = [each.pool.status for each in tuple(self._opened.values())]
+        return PoolStatus(
+            capacity=sum(each.capacity for each in found),
+            open=sum(each.open for each in found),
+            in_use=sum(each.in_use for each in found),
+            waiting=sum(each.waiting for each in found),
+            timeouts=sum((each.timeouts for each in found), self._timeouts),
+        )
+
     async def ping(self) -> None:
         """Ask the server for a sign of life, within `health_timeout`.
 
@@ -172,14 +195,17 @@ class MongoDBManager:
         """Return whether the server answers within `health_timeout`; one that hangs does not."""
         try:
             await self.ping()
-        except StorageError:
+        except StorageError as exc:
+            self._answering.seen(exc)
             return False
+        self._answering.seen()
         return True
 
     async def close(self) -> None:
         """Close what the running event loop opened. Harmless when there is nothing."""
         opened = self._opened.pop(asyncio.get_running_loop(), None)
         if opened is not None:
+            self._timeouts += opened.pool.status.timeouts
             await opened.client.close()
 
     async def retire(self) -> None:
@@ -219,8 +245,9 @@ class MongoDBManager:
         # A client whose loop was closed first can be closed no more; only forget it.
         for loop in [loop for loop in self._opened if loop.is_closed()]:
             del self._opened[loop]
+        pool = PoolEvents()
         try:
-            client = self._connect()
+            client = self._connect(pool)
         except (PyMongoError, ValueError, TypeError, OSError) as exc:
             # Chained errors of the driver may repeat a password of the URI.
             raise InvalidConfiguration(
@@ -228,10 +255,12 @@ class MongoDBManager:
                 f" ({type(exc).__name__})",
                 remedy="Check the options of the URI, the TLS files and their password.",
             ) from None
-        return _LoopClient(client, client.get_database(self.config.database, codec_options=CODEC))
+        db = client.get_database(self.config.database, codec_options=CODEC)
+        return _LoopClient(client, db, pool)
 
-    def _connect_by_config(self) -> Client:
-        return AsyncMongoClient(plain(self.config.uri), **self.config.client_options)
+    def _connect_by_config(self, pool: PoolEvents) -> Client:
+        options = self.config.client_options
+        return AsyncMongoClient(plain(self.config.uri), **options, event_listeners=[pool])
 
 
 def _configured(config: MongoDBConfig | str | None, given: dict[str, Any]) -> MongoDBConfig:

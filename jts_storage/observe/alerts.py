@@ -41,6 +41,15 @@ class Alert:
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
             raise InvalidData("has one of above and below", field="alert", value=self.name)
+        known = () if self.rate else self.metric.labels
+        try:
+            self.summary.format(value=0.0, **dict.fromkeys(known, ""))
+        except (KeyError, IndexError, ValueError, AttributeError) as exc:
+            raise InvalidData(
+                f"has a summary that names more than value, {', '.join(known) or 'and no label'}",
+                field="alert",
+                value=self.name,
+            ) from exc
 
     @property
     def runbook(self) -> str:
@@ -82,6 +91,15 @@ ALERTS: Final = (
         severity="critical",
         summary="The store {store} does not answer.",
         section="a-store-is-down",
+    ),
+    Alert(
+        name="StateStale",
+        metric=catalogue.STATE_IS_FRESH,
+        below=1,
+        lasting=_MINUTE,
+        severity="critical",
+        summary="The stores cannot be looked at in time: other figures are those of before.",
+        section="the-stores-cannot-be-looked-at",
     ),
     Alert(
         name="JournalEntryOld",
@@ -190,6 +208,21 @@ ALERTS: Final = (
         section="a-backup-is-damaged",
     ),
     Alert(
+        name="BackupFailed",
+        metric=catalogue.BACKUP_FAILED,
+        above=0,
+        severity="critical",
+        summary="The last backup was not made, or did not verify.",
+        section="a-backup-failed",
+    ),
+    Alert(
+        name="BackupUnproven",
+        metric=catalogue.BACKUP_VERIFIED_AGE,
+        above=8 * 24 * 60 * _MINUTE,
+        summary="No backup was restored and compared for {value:.0f} s.",
+        section="no-backup-is-proven",
+    ),
+    Alert(
         name="MigrationPending",
         metric=catalogue.MIGRATIONS_PENDING,
         above=0,
@@ -238,7 +271,7 @@ class Judge:
         self._alerts = tuple(checks.several(alerts, Alert, "alerts"))
         self._cooldown = timedelta(seconds=cooldown)
         self._crossed: dict[tuple[str, tuple[str, ...]], _Crossed] = {}
-        self._before: dict[Metric, tuple[datetime, float]] = {}
+        self._before: dict[str, tuple[datetime, float]] = {}
 
     def judge(self, now: datetime, samples: Iterable[Sample]) -> list[Notice]:
         """What is to be told of these samples, which were read now."""
@@ -273,7 +306,7 @@ class Judge:
         if not alert.rate:
             return mine
         total = sum(sample.value for sample in mine)
-        before, self._before[alert.metric] = self._before.get(alert.metric), (now, total)
+        before, self._before[alert.name] = self._before.get(alert.name), (now, total)
         if before is None or now <= before[0]:
             return []
         growth = max(total - before[1], 0.0) / (now - before[0]).total_seconds()

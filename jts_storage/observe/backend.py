@@ -40,14 +40,11 @@ class ObservedBackend:
     def __init__(self, backend: Backend, observer: Observer, store: str | None = None) -> None:
         self._backend = backend
         self._observation = Observation(observer, store)
+        self.readable: Readable = ObservedReadable(backend, self._observation)
         self.observer = observer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
-
-    @property
-    def readable(self) -> Readable:
-        return ObservedReadable(self._backend, self._observation)
 
     @property
     def publisher(self) -> EventPublisher:
@@ -89,34 +86,34 @@ class ObservedReadable:
 
     @property
     def candles(self) -> CandleStore:
-        return self._observation.of(self._its.candles, "candles")
+        return self._observation.of(self._backend.readable.candles, "candles")
 
     @property
     def symbols(self) -> SymbolReader:
-        return self._observation.of(self._its.symbols, "symbols")
+        return self._observation.of(self._backend.readable.symbols, "symbols")
 
     @property
     def formulas(self) -> FormulaStore:
-        return self._observation.of(self._its.formulas, "formulas")
+        return self._observation.of(self._backend.readable.formulas, "formulas")
 
     @property
     def strategies(self) -> StrategyStore:
-        return self._observation.of(self._its.strategies, "strategies")
+        return self._observation.of(self._backend.readable.strategies, "strategies")
 
     @property
     def backtests(self) -> BacktestStore:
-        return self._observation.of(self._its.backtests, "backtests")
+        return self._observation.of(self._backend.readable.backtests, "backtests")
 
     @property
     def ingestion(self) -> IngestionReader:
-        return self._observation.ingestion(self._its.ingestion)
+        return self._observation.ingestion(self._backend.readable.ingestion)
 
     @property
     def snapshots(self) -> SnapshotStore:
-        return self._observation.of(self._its.snapshots, "snapshots")
+        return self._observation.of(self._backend.readable.snapshots, "snapshots")
 
     async def as_of(self, moment: AsOf) -> View:
-        view = await self._told("as_of", partial(self._its.as_of, moment))
+        view = await self._told("as_of", partial(self._backend.readable.as_of, moment))
         return self._observation.view(view)
 
     async def data_set(
@@ -131,7 +128,7 @@ class ObservedReadable:
         as_of: AsOf | None = None,
     ) -> DataSet:
         work = partial(
-            self._its.data_set,
+            self._backend.readable.data_set,
             *(timeframe, start, end),
             keys=keys,
             market=market,
@@ -141,14 +138,15 @@ class ObservedReadable:
         return cast(DataSet, await self._told("data_set", work))
 
     async def fingerprint(self, data_set: DataSet) -> str:
-        return cast(str, await self._told("fingerprint", partial(self._its.fingerprint, data_set)))
+        return cast(
+            str,
+            await self._told("fingerprint", partial(self._backend.readable.fingerprint, data_set)),
+        )
 
     def repository(self, model: Model[R]) -> R:
-        return self._observation.of(self._its.repository(model), model.name, model.store)
-
-    @property
-    def _its(self) -> Readable:
-        return self._backend.readable
+        return self._observation.of(
+            self._backend.readable.repository(model), model.name, model.store
+        )
 
     async def _told(self, name: str, work: Any) -> Any:
         return await self._observation.told("storage", name, work)

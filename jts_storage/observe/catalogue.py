@@ -46,7 +46,12 @@ CALL_ERRORS = Metric(
     (*_CALL, "error"),
     "Calls that raised, by the class of the error.",
 )
-CALLS_RUNNING = Metric("calls_running", "gauge", (), "Calls that have begun and not ended.")
+CALLS_RUNNING = Metric(
+    "calls_running",
+    "gauge",
+    (),
+    "Calls that have begun and not ended; not told where several processes count together.",
+)
 ROWS = Metric(
     "rows",
     "counter",
@@ -123,6 +128,12 @@ BROKEN_PARTS = Metric(
 POOL_CAPACITY = Metric("pool_capacity", "gauge", ("store",), "Connections that may be open.")
 POOL_OPEN = Metric("pool_open", "gauge", ("store",), "Connections that are open.")
 POOL_IN_USE = Metric("pool_in_use", "gauge", ("store",), "Connections that somebody holds.")
+POOL_WAITING = Metric(
+    "pool_waiting", "gauge", ("store",), "Callers that wait for a connection, or for it to open."
+)
+POOL_TIMEOUTS = Metric(
+    "pool_timeouts", "counter", ("store",), "Callers that got no connection in time."
+)
 PARTS = Metric("clickhouse_parts", "gauge", ("table",), "Active parts of a table.")
 TABLE_ROWS = Metric("clickhouse_rows", "gauge", ("table",), "Rows of a table, duplicates included.")
 TABLE_BYTES = Metric("clickhouse_bytes", "gauge", ("table",), "Bytes of a table on disk.")
@@ -186,6 +197,18 @@ BACKUPS_DAMAGED = Metric(
     "gauge",
     (),
     "Backups of the repository that cannot be read, are gone or did not verify.",
+)
+BACKUP_FAILED = Metric(
+    "backup_failed",
+    "gauge",
+    (),
+    "Whether the last backup that this service was to make was not made, or did not verify.",
+)
+BACKUP_VERIFIED_AGE = Metric(
+    "backup_verified_age_seconds",
+    "gauge",
+    (),
+    "How long ago this service last restored a backup, compared it, and found it the same.",
 )
 MIGRATIONS_PENDING = Metric(
     "migrations_pending", "gauge", (), "Migrations that are not applied yet."

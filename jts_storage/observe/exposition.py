@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from jts_storage.observe.catalogue import OF_STATE, Sample
 from jts_storage.observe.metrics import Metrics
-from jts_storage.observe.state import Backups, StorageState
+from jts_storage.observe.state import Backups, Runs, StorageState
 from jts_storage.observe.watched import Watched
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,6 +38,7 @@ class Exposition:
     :param metrics: that the storage was opened with; None to tell of the stores alone.
     :param state: what looks at the stores; one of its own if not given.
     :param backups: gives when each backup was cut; `backups_of` makes it of a repository.
+    :param backup_runs: a `BackupRuns`, of the backups that this process makes.
     :param multiprocess: the folder that PROMETHEUS_MULTIPROC_DIR names, where several processes
         count together.
     """
@@ -49,9 +50,10 @@ class Exposition:
         *,
         state: StorageState | None = None,
         backups: Backups | None = None,
+        backup_runs: Runs | None = None,
         multiprocess: Path | None = None,
     ) -> None:
-        self._state = state or StorageState(storage, backups=backups)
+        self._state = state or StorageState(storage, backups=backups, backup_runs=backup_runs)
         self._metrics = metrics
         self._multiprocess = multiprocess
 
@@ -118,6 +120,9 @@ class MetricsServer:
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             log.debug("A request for metrics was given up.", exc_info=True)
+        except Exception:
+            log.exception("A request for metrics failed.")
+            writer.write(_response_of(500, "It failed; the log says why.\n"))
         finally:
             writer.close()
 
@@ -126,6 +131,10 @@ class MetricsServer:
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if method not in (b"GET", b"HEAD"):
             return _response_of(405, "Only GET is answered here.\n")
+        answer = await self._answer_to(path)
+        return answer if method == b"GET" else answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+    async def _answer_to(self, path: bytes) -> bytes:
         if path == b"/metrics":
             return _response_of(200, await self._exposition.text(), CONTENT_TYPE)
         if path == b"/health":
@@ -157,6 +166,7 @@ _REASONS: Final = {
     200: "OK",
     404: "Not Found",
     405: "Method Not Allowed",
+    500: "Internal Server Error",
     503: "Service Unavailable",
 }
 

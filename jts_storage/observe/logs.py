@@ -7,12 +7,14 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from jts_storage._runtime.steps import committing
+
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; all else was given as ``extra``."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, message, what was given as ``extra``, and the trace, if any."""
+    """Writes time, level, logger, message, what was given as ``extra``, and commit and trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
@@ -21,18 +23,40 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        told |= {name: value for name, value in vars(record).items() if name not in _OWN}
-        told |= _trace()
+        given = {name: value for name, value in vars(record).items() if name not in _OWN}
+        told |= _commit() | given | _trace()
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             told["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(told, default=str, ensure_ascii=False)
+        return _line(told)
 
 
 def json_formatter() -> logging.Formatter:
     """A formatter for any handler: ``handler.setFormatter(json_formatter())``."""
     return JsonFormatter()
+
+
+def _line(told: dict[str, Any]) -> str:
+    try:
+        line = json.dumps(told, default=str, ensure_ascii=False)
+    except Exception:  # noqa: BLE001 - a field cannot be shown: the line is worth more than it
+        line = json.dumps({str(name): _shown(value) for name, value in told.items()})
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(value: Any) -> Any:
+    try:
+        json.dumps(value)
+    except Exception:  # noqa: BLE001 - see above
+        return f"a {type(value).__name__}"
+    return value
+
+
+def _commit() -> dict[str, str]:
+    """The commit that is being made or finished, if any."""
+    identity = committing.get()
+    return {} if identity is None else {"commit_id": identity}
 
 
 def _trace() -> dict[str, str]:

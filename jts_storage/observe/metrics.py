@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.values import MutexValue, ValueClass
 
 from jts_storage._runtime.steps import HELD, RETRIED, WAITED
-from jts_storage.errors import Conflict, OutcomeUnknown
+from jts_storage.errors import Conflict, InvalidConfiguration, OutcomeUnknown
 from jts_storage.observe import catalogue
 from jts_storage.observe.catalogue import OF_CALLS, Metric, Sample
 from jts_storage.observe.sizes import NOTHING, size_of
@@ -38,6 +39,7 @@ class Metrics:
     :param registry: where the metrics are registered; one of its own if not given. Two storages
         that share one registry share one `Metrics`, too.
     :param buckets: of the histograms, in seconds.
+    :raises InvalidConfiguration: the registry has metrics of that name already.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Metrics:
     ) -> None:
         self.registry = registry or CollectorRegistry()
         self._buckets = tuple(buckets)
+        self._registered: list[Any] = []
         self._calls: dict[Call, _CallMetrics] = {}
         self._lock = threading.Lock()
         self._running: set[_Running] = set()
@@ -57,16 +60,19 @@ class Metrics:
         self.retries = self._made(catalogue.RETRIES)
         self.connection_waits = self._made(catalogue.CONNECTION_WAITS)
         self.held_answers = self._made(catalogue.HELD_ANSWERS)
-        running = self._made(catalogue.CALLS_RUNNING)
-        running.set_function(lambda: len(self._running))
+        if ValueClass is MutexValue:
+            # Processes that count together share what they have written, and this is asked for; of
+            # each process, of one that was killed, too, it would leave a series that is always 0.
+            running = self._made(catalogue.CALLS_RUNNING)
+            running.set_function(lambda: len(self._running))
 
     def begin(self, call: Call) -> _Running:
         metrics = self._calls.get(call)
         if metrics is None:
             with self._lock:
-                metrics = self._calls[call] = _CallMetrics(self, call)
+                metrics = self._calls[call] = _CallMetrics(self, call, self._running)
         running = metrics.kind(metrics)
-        self._running.add(running)
+        metrics.began(running)
         return running
 
     def running(self) -> list[tuple[Call, float]]:
@@ -85,25 +91,44 @@ class Metrics:
             if (metric := counters.get(sample.name)) is not None
         ]
 
-    def ended(self, running: _Running) -> None:
-        self._running.discard(running)
-
     def _made(self, metric: Metric) -> Any:
         name = f"{catalogue.PREFIX}{metric.name}"
+        found: Any
         if metric.kind == "histogram":
-            return Histogram(
-                name, metric.help, metric.labels, registry=self.registry, buckets=self._buckets
+            found = Histogram(
+                name, metric.help, metric.labels, registry=None, buckets=self._buckets
             )
-        kind = Counter if metric.kind == "counter" else Gauge
-        return kind(name, metric.help, metric.labels, registry=self.registry)
+        else:
+            kind = Counter if metric.kind == "counter" else Gauge
+            found = kind(name, metric.help, metric.labels, registry=None)
+        try:
+            self.registry.register(found)
+        except ValueError as exc:
+            for each in self._registered:
+                self.registry.unregister(each)
+            raise InvalidConfiguration(
+                f"the registry has a metric {name} already",
+                remedy="Open all storages that share a registry with one Metrics.",
+            ) from exc
+        self._registered.append(found)
+        return found
 
 
 class _CallMetrics:
-    """The metrics of one kind of call, with their labels: to look those up costs twice as much."""
+    """The metrics of one kind of call, with their labels: to look those up costs twice as much.
 
-    def __init__(self, metrics: Metrics, call: Call) -> None:
+    What every call needs is looked up here once, too.
+    """
+
+    __slots__ = (
+        *("all", "began", "bytes", "call", "ended", "held", "kind", "retries", "rows"),
+        *("took", "waits"),
+    )
+
+    def __init__(self, metrics: Metrics, call: Call, running: set[_Running]) -> None:
         self.all, self.call = metrics, call
-        self.seconds: _Child = metrics.call_seconds.labels(*call[:3])
+        self.began, self.ended = running.add, running.discard
+        self.took: Callable[[float], None] = metrics.call_seconds.labels(*call[:3]).observe
         self.retries: _Child = metrics.retries.labels(call.store)
         self.waits: _Child = metrics.connection_waits.labels(call.store)
         self.held: _Child = None
@@ -139,19 +164,17 @@ class _Running:
         self._count(part)
 
     def done(self, result: Any) -> None:
-        self._end()
+        metrics = self.metrics
+        metrics.ended(self)
+        metrics.took(perf_counter() - self.begun)
         if result is not None:
             self._count(result)
 
     def failed(self, error: BaseException) -> None:
-        self._end()
+        self.metrics.ended(self)
+        self.metrics.took(perf_counter() - self.begun)
         name = type(error).__name__ if isinstance(error, Exception | CancelledError) else "exit"
         self.metrics.all.call_errors.labels(*self.metrics.call[:3], name).inc()
-
-    def _end(self) -> None:
-        metrics = self.metrics
-        metrics.all.ended(self)
-        metrics.seconds.observe(perf_counter() - self.begun)
 
     def _count(self, result: Any) -> None:
         size = size_of(result)
@@ -183,7 +206,7 @@ class _RunningCommit(_Running):
         self.last = now
 
     def done(self, result: Any) -> None:
-        self._end()
+        super().done(None)
         self._count_commit("committed")
 
     def failed(self, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
 from inspect import getattr_static, iscoroutinefunction
 from types import FunctionType, TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
 from jts_storage._runtime.steps import listener
 from jts_storage.ports.backtests import BacktestRepository
@@ -25,6 +25,7 @@ from jts_storage.ports.symbols import SymbolRepository
 from jts_storage.ports.unit_of_work import UnitOfWork
 
 R = TypeVar("R")
+Begin: TypeAlias = Callable[[Call], Operation]
 
 STORES: Final = {
     "candles": "clickhouse",
@@ -48,19 +49,24 @@ class Observation:
 
     def __init__(self, observer: Observer, store: str | None = None) -> None:
         self._observer, self._store = observer, store
-        self._proxies: dict[tuple[type, str], type[Observed]] = {}
+        self._proxies: dict[tuple[type, str], Any] = {}
 
     def of(self, target: R, repository: str, store: str | None = None) -> R:
         """`target`, with its calls told; for mypy and `isinstance` it is what it was.
 
         :param store: who answers, of repositories that `STORES` does not name.
         """
-        kind = (type(target), repository)
-        proxy = self._proxies.get(kind)
+        proxy: Any = self._proxies.get((type(target), repository))
         if proxy is None:
-            who = self._store or store or STORES.get(repository, "storage")
-            proxy = self._proxies[kind] = _proxy_of(type(target), who, repository)
-        return cast(R, proxy(target, self._observer))
+            proxy = self._made(type(target), repository, store)
+        observed: R = proxy(target)
+        return observed
+
+    def _made(self, kind: type, repository: str, store: str | None) -> type[Observed]:
+        who = self._store or store or STORES.get(repository, "storage")
+        made = _proxy_of(kind, who, repository, self._observer.begin)
+        self._proxies[kind, repository] = made
+        return made
 
     def ingestion(self, target: R) -> R:
         return cast(R, ObservedIngestion(target, self))
@@ -77,8 +83,10 @@ class Observation:
 class Observed:
     """Anything whose methods are calls. `_proxy_of` adds the methods of what it stands for."""
 
-    def __init__(self, target: object, observer: Observer) -> None:
-        self._target, self._observer = target, observer
+    __slots__ = ("__weakref__", "_target")
+
+    def __init__(self, target: object) -> None:
+        self._target = target
 
     @property  # type: ignore[misc]  # what `isinstance` asks where the type itself does not fit
     def __class__(self) -> type[Any]:
@@ -91,44 +99,47 @@ class Observed:
         return getattr(self._target, name)
 
 
-def _proxy_of(kind: type, store: str, repository: str) -> type[Observed]:
+def _proxy_of(kind: type, store: str, repository: str, begin: Begin) -> type[Observed]:
     """A class with the public methods of `kind`; all else is asked of the target itself."""
-    methods: dict[str, Any] = {}
+    methods: dict[str, Any] = {"__slots__": ()}
     for name in dir(kind):
         method = getattr_static(kind, name)
         if not name.startswith("_") and isinstance(method, FunctionType):
             is_awaited = iscoroutinefunction(method)
             call = Call(store, repository, name, is_stream=not is_awaited)
             wrap = _awaited if is_awaited else _called
-            methods[name] = wraps(method)(wrap(call, method))
+            methods[name] = wraps(method)(wrap(call, method, begin))
     return type(f"Observed{kind.__name__}", (Observed,), methods)
 
 
-def _awaited(call: Call, method: Callable[..., Any]) -> Callable[..., Any]:
+def _awaited(call: Call, method: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    listen, unlisten = listener.set, listener.reset
+
+    # Every call goes through here: it is `_watched` without a second coroutine, and looks up
+    # nothing that is the same each time.
     async def awaited(self: Observed, *args: Any, **kwargs: Any) -> Any:
-        # As in `_watched`, which would be a second coroutine a call.
-        operation = self._observer.begin(call)
-        token = listener.set(operation)
+        operation = begin(call)
+        token = listen(operation)
         try:
             result = await method(self._target, *args, **kwargs)
         except BaseException as error:
-            operation.failed(error)
+            operation.failed(error)  # first: one that is closed elsewhere cannot be reset
+            unlisten(token)
             raise
-        finally:
-            listener.reset(token)
+        unlisten(token)
         operation.done(result)
         return result
 
     return awaited
 
 
-def _called(call: Call, method: Callable[..., Any]) -> Callable[..., Any]:
+def _called(call: Call, method: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     """A method that may give an asynchronous iterator; what that gives is told."""
 
     def called(self: Observed, *args: Any, **kwargs: Any) -> Any:
         result = method(self._target, *args, **kwargs)
         if hasattr(result, "__anext__"):
-            return _streamed(self._observer, call, result)
+            return _streamed(begin, call, result)
         return result
 
     return called
@@ -147,8 +158,8 @@ async def _watched(operation: Operation, work: Awaitable[Any]) -> Any:
     return result
 
 
-async def _streamed(observer: Observer, call: Call, parts: Any) -> AsyncIterator[Any]:
-    operation = observer.begin(call)
+async def _streamed(begin: Begin, call: Call, parts: Any) -> AsyncIterator[Any]:
+    operation = begin(call)
     try:
         try:
             async for part in parts:

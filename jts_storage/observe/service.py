@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
-from jts_storage._runtime.tasks import stopped
+from jts_storage._runtime.tasks import is_being_cancelled, stopped
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidConfiguration, InvalidData
 from jts_storage.observe.alerts import ALERTS, Alert, Judge, Notice
 from jts_storage.observe.catalogue import Sample
 from jts_storage.observe.process import disk_usage, process_figures
-from jts_storage.observe.state import Backups, StorageState
+from jts_storage.observe.state import Backups, Runs, StorageState
 from jts_storage.observe.watched import Watched
 
 if TYPE_CHECKING:
@@ -54,11 +54,13 @@ class MonitoringService:
 
     :param alerts: thresholds to judge by; those of `jts_storage.observe.ALERTS` if not given.
     :param handler: is called with each `Notice`; a coroutine function may be given. If none is,
-        notices are logged.
+        notices are logged. What it raises is logged.
+    :param patience: seconds that the handler may take for one notice, if it is a coroutine.
     :param metrics: that the storage was opened with, for alerts on calls.
     :param every: seconds between looks.
     :param backups: gives when each backup was cut; `backups_of` makes it of a repository. The
         alerts on backups need it.
+    :param backup_runs: a `BackupRuns`, of the backups that this process makes.
     :param cooldown: seconds until an alert that still fires is told again.
     """
 
@@ -72,13 +74,16 @@ class MonitoringService:
         every: float = 60.0,
         cooldown: float = 300.0,
         backups: Backups | None = None,
+        backup_runs: Runs | None = None,
+        patience: float = 30.0,
     ) -> None:
         self._storage, self._metrics, self._handler = storage, metrics, handler
+        self._patience = checks.finite(patience, "patience")
         self._judge = Judge(alerts, cooldown=cooldown)
         self._every = checks.finite(every, "every")
         if self._every <= 0:
             raise InvalidData("must be above 0", field="every", value=every)
-        self._state = StorageState(storage, backups=backups)
+        self._state = StorageState(storage, backups=backups, backup_runs=backup_runs)
         self._looking: asyncio.Task[None] | None = None
 
     async def collect_metrics(self) -> MetricsData:
@@ -139,7 +144,14 @@ class MonitoringService:
         try:
             waiting = self._handler(notice)
             if inspect.isawaitable(waiting):
-                await waiting
+                async with asyncio.timeout(self._patience):
+                    await waiting
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            log.warning("The handler of alerts waited for what was cancelled.", extra=extra)
+        except TimeoutError:
+            log.exception("The handler of alerts failed, or took too long.", extra=extra)
         except Exception:
             # The handler is the service's own; the next notice is told all the same.
             log.exception("The handler of alerts failed.", extra=extra)

@@ -6,6 +6,7 @@ import logging
 from time import perf_counter
 from typing import Any
 
+from jts_storage._runtime.steps import committing
 from jts_storage.ports.observation import Call, Observer, Operation
 
 log = logging.getLogger("jts_storage.slow")
@@ -58,15 +59,17 @@ class SlowCalls:
 
 
 class _Timed:
-    __slots__ = ("_begun", "_call", "_steps", "_threshold")
+    __slots__ = ("_begun", "_call", "_commit", "_steps", "_threshold")
 
     def __init__(self, call: Call, threshold: float) -> None:
         self._call, self._threshold = call, threshold
         self._steps: list[tuple[str, float]] = []
+        self._commit: str | None = None
         self._begun = perf_counter()
 
     def reached(self, step: str) -> None:
         self._steps.append((step, perf_counter()))
+        self._commit = committing.get() or self._commit
 
     def given(self, part: Any) -> None:
         """What is read meanwhile is not timed: its reader decides how long it takes."""
@@ -95,5 +98,6 @@ class _Timed:
                 "operation": call.operation,
                 "seconds": round(seconds, 4),
                 "steps": steps,
-            },
+            }
+            | ({} if self._commit is None else {"commit_id": self._commit}),
         )

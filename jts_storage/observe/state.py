@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from jts_storage._runtime.pools import PoolStatus
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.freshness import late_ms
@@ -22,14 +23,27 @@ from jts_storage.observe.watched import Watched
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.ports.health import Health
-    from jts_storage.relational.manager import DatabaseManager
 
 T = TypeVar("T")
+
+_GRACE: Final = 0.25
+"""Seconds that a look may need to notice that its time is over."""
+
+_TIMEFRAMES: Final = frozenset(each.value for each in Timeframe)
 
 log = logging.getLogger(__name__)
 
 
 Backups = Callable[[], Sequence[datetime | None]]
+
+
+class Runs(Protocol):
+    """What came of the backups of this process: `jts_storage.backup.BackupRuns`."""
+
+    @property
+    def has_failed(self) -> bool | None: ...
+    @property
+    def verified_at(self) -> datetime | None: ...
 
 
 class StorageState:
@@ -40,6 +54,7 @@ class StorageState:
     :param within: seconds that a look may take; what does not answer until then is as it was.
     :param every: seconds between looks at what takes long: the newest candles, parts of tables.
     :param backups: gives when each backup of a repository was cut; None of one that is damaged.
+    :param backup_runs: what came of the backups that this process makes.
     """
 
     def __init__(
@@ -49,39 +64,58 @@ class StorageState:
         within: float = 1.0,
         every: float = 60.0,
         backups: Backups | None = None,
+        backup_runs: Runs | None = None,
     ) -> None:
         self._storage, self._within, self._every = storage, within, every
-        self._backups = backups
+        self._backups, self._runs = backups, backup_runs
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
+        self._reading: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
 
     async def read(self) -> list[Sample]:
-        """What is known now; it never raises, and takes no longer than it may."""
+        """What is known now; it never raises, and takes no longer than it may.
+
+        However many ask at once, the stores are looked at once.
+        """
         begun = perf_counter()
-        is_fresh = True
+        reading = self._reading
+        if reading is None or reading.done() or reading.get_loop() is not get_running_loop():
+            reading = self._reading = asyncio.create_task(self._look())
+        # What is asked may not even notice that it is cancelled.
+        await asyncio.wait([reading], timeout=self._within + _GRACE)
+        is_fresh = reading.done() and not reading.cancelled() and reading.result()
+        return [
+            *self._quick,
+            *self._slow,
+            *_of_runs(self._runs),
+            Sample(catalogue.STATE_SECONDS, perf_counter() - begun),
+            Sample(catalogue.STATE_IS_FRESH, is_fresh),
+        ]
+
+    async def _look(self) -> bool:
+        """Whether the stores could be looked at."""
         try:
             async with asyncio.timeout(self._within):
                 self._quick = await self._looked_quickly()
                 await self._looked_slowly()
         except TimeoutError:
-            is_fresh = False
             log.warning("The stores did not answer within %s s; old figures stand.", self._within)
         except StorageError as exc:
-            is_fresh = False
             log.warning("The stores cannot be looked at; old figures stand: %s", exc)
-        return [
-            *self._quick,
-            *self._slow,
-            Sample(catalogue.STATE_SECONDS, perf_counter() - begun),
-            Sample(catalogue.STATE_IS_FRESH, is_fresh),
-        ]
+        except Exception:
+            # Who watches is told that something is wrong, whatever it is.
+            log.exception("The stores cannot be looked at; old figures stand.")
+        else:
+            return True
+        return False
 
     async def close(self) -> None:
         """End what still looks."""
-        if self._looking is not None:
-            await stopped(self._looking)
+        for each in (self._reading, self._looking):
+            if each is not None:
+                await stopped(each)
 
     async def _looked_quickly(self) -> list[Sample]:
         health = await self._storage.health()
@@ -124,6 +158,8 @@ class StorageState:
             )
         except StorageError as exc:
             log.warning("The tables of ClickHouse cannot be looked at: %s", exc)
+        except Exception:
+            log.exception("The tables of ClickHouse cannot be looked at.")
         else:
             found = [
                 *kept,
@@ -191,23 +227,19 @@ def _of_redis(health: Health) -> Iterator[Sample]:
 
 
 def _of_pools(storage: Watched) -> Iterator[Sample]:
-    clickhouse = _reached(lambda: storage.clickhouse)
-    if clickhouse is not None:
-        pool = clickhouse.pool_status()
-        yield Sample(catalogue.POOL_CAPACITY, pool.capacity, ("clickhouse",))
-        yield Sample(catalogue.POOL_OPEN, pool.open, ("clickhouse",))
-        yield Sample(catalogue.POOL_IN_USE, pool.in_use, ("clickhouse",))
-    database = _reached(lambda: storage.database)
-    if database is not None:
-        yield from _of_database(database)
-
-
-def _of_database(database: DatabaseManager) -> Iterator[Sample]:
-    with suppress(StorageError):  # there is no pool before the first question
-        pool = database.pool
-        yield Sample(catalogue.POOL_CAPACITY, pool.max_connections, ("database",))
-        yield Sample(catalogue.POOL_OPEN, pool.open_connections, ("database",))
-        yield Sample(catalogue.POOL_IN_USE, pool.active_connections, ("database",))
+    pools: dict[str, Callable[[], PoolStatus]] = {
+        "clickhouse": lambda: storage.clickhouse.pool_status(),
+        "mongo": lambda: storage.mongo.pool_status(),
+        "database": lambda: storage.database.pool.status,
+    }
+    for store, look in pools.items():
+        pool = _reached(look)  # SQL has none before the first question
+        if pool is not None:
+            yield Sample(catalogue.POOL_CAPACITY, pool.capacity, (store,))
+            yield Sample(catalogue.POOL_OPEN, pool.open, (store,))
+            yield Sample(catalogue.POOL_IN_USE, pool.in_use, (store,))
+            yield Sample(catalogue.POOL_WAITING, pool.waiting, (store,))
+            yield Sample(catalogue.POOL_TIMEOUTS, pool.timeouts, (store,))
 
 
 def _of_process(storage: Watched) -> Iterator[Sample]:
@@ -249,6 +281,8 @@ def _newest(manager: ClickHouseManager) -> list[tuple[str, str, int]]:
 def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
     now, samples = int(time() * 1_000), []
     for exchange, timeframe, ms in newest:
+        if timeframe not in _TIMEFRAMES:
+            continue  # written by another program; of what it means nothing is known
         late = late_ms(ms, now, Timeframe(timeframe), exchange)
         if late is not None:
             samples.append(Sample(catalogue.LATE, late / 1_000, (exchange, timeframe)))
@@ -266,6 +300,14 @@ def _of_backups(backups: Backups) -> list[Sample]:
         age = datetime.now(UTC) - max(readable)
         samples.append(Sample(catalogue.BACKUP_AGE, age.total_seconds()))
     return samples
+
+
+def _of_runs(runs: Runs | None) -> Iterator[Sample]:
+    if runs is not None and runs.has_failed is not None:
+        yield Sample(catalogue.BACKUP_FAILED, runs.has_failed)
+    if runs is not None and runs.verified_at is not None:
+        age = datetime.now(UTC) - runs.verified_at
+        yield Sample(catalogue.BACKUP_VERIFIED_AGE, age.total_seconds())
 
 
 async def _of_migrations(storage: Watched) -> Sample:

@@ -15,6 +15,7 @@ import aiosqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying
 
+from jts_storage._runtime.answers import Answers
 from jts_storage._runtime.retries import repetitions
 from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.errors import (
@@ -56,6 +57,7 @@ class DatabaseManager:
         self._engine: AsyncEngine | None = None
         self._pool: ConnectionPool[Link] | None = None
         self._asking: asyncio.Task[bool] | None = None
+        self._answering = Answers(log, "The bookkeeping")
         self._closed = False
 
     def __repr__(self) -> str:
@@ -128,7 +130,7 @@ class DatabaseManager:
         if pool.loop is not asyncio.get_running_loop():
             pool.abandon()
         elif not await pool.close(self.config.close_timeout):
-            log.warning("closed with statements running", extra={"database": self.config.redacted})
+            log.warning("%s was closed with statements running.", self.config.redacted)
         if engine is not None:
             await engine.dispose()
 
@@ -212,7 +214,7 @@ class DatabaseManager:
         else:
             pool.release(link)
             return result
-        log.info("retrying", extra={"doing": doing, "reason": str(error)})
+        log.warning("Repeating %s on another connection: %s", doing, error)
         return await self._attempts(doing)(self._anew, work, doing)
 
     async def _anew(self, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
@@ -305,8 +307,9 @@ class DatabaseManager:
         except Exception as exc:
             if not isinstance(exc, StorageError) and not is_driver_error(exc):
                 raise
-            log.info("unhealthy", extra={"database": self.config.redacted, "reason": str(exc)})
+            self._answering.seen(exc if str(exc) else type(exc).__name__)
             return False
+        self._answering.seen()
         return True
 
     async def _connect(self) -> Link:

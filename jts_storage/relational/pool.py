@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
+from jts_storage._runtime.pools import PoolStatus
 from jts_storage._runtime.steps import WAITED, tell
 from jts_storage.errors import PoolTimeout, StorageError
 from jts_storage.relational.link import Link
@@ -42,7 +43,7 @@ class ConnectionPool(Generic[L]):
         self._target = target
         self._idle: list[L] = []
         self._active: set[L] = set()
-        self._reserved = 0
+        self._reserved = self._timeouts = 0
         self._waiting: deque[asyncio.Future[L | None]] = deque()
         self._endings: set[asyncio.Task[None]] = set()
         self._drained: asyncio.Future[None] | None = None
@@ -72,6 +73,17 @@ class ConnectionPool(Generic[L]):
     @property
     def open_connections(self) -> int:
         return len(self._active) + self._reserved + len(self._idle)
+
+    @property
+    def status(self) -> PoolStatus:
+        """All the figures at this moment."""
+        return PoolStatus(
+            capacity=self._max,
+            open=self.open_connections,
+            in_use=self.active_connections,
+            waiting=sum(not waiter.done() for waiter in self._waiting),
+            timeouts=self._timeouts,
+        )
 
     @property
     def connection_timeout(self) -> float:
@@ -202,6 +214,7 @@ class ConnectionPool(Generic[L]):
     def _expire(self, waiter: asyncio.Future[L | None]) -> None:
         if not waiter.done():
             self._waiting.remove(waiter)
+            self._timeouts += 1
             waiter.set_exception(
                 PoolTimeout(
                     f"No free database connection within {self._timeout:g} s: all {self._max} "

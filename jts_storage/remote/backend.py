@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jts_storage._runtime.tasks import run_to_the_end
@@ -27,6 +29,8 @@ from jts_storage.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
     from jts_storage.unit_of_work.recovery import Recovered
+
+log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 30.0
 
@@ -63,6 +67,7 @@ class GrpcBackend:
         )
 
     async def open(self) -> None:
+        begun = perf_counter()
         try:
             await self._connection.open()
         except BaseException:
@@ -75,6 +80,7 @@ class GrpcBackend:
                 f"The gateway does not know the declared models {', '.join(unknown)}.",
                 remedy="Install the package that declares them where the gateway runs, too.",
             )
+        log.info("Opened %s in %.2f s.", self.config.redacted, perf_counter() - begun)
         self._handlers.begin()
 
     async def hear_no_more(self) -> None:

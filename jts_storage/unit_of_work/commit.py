@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from jts_storage._runtime.steps import tell
+from jts_storage._runtime.steps import of_commit, tell
 from jts_storage._runtime.tasks import alongside
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
@@ -62,7 +62,8 @@ class JournalledCommit:
             or that its outcome is unknown.
         """
         try:
-            return await self._run()
+            with of_commit(self._id):
+                return await self._run()
         except StorageError as exc:
             if not self._decided:
                 raise

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Iterable
 
+from jts_storage._runtime.tasks import is_being_cancelled
 from jts_storage.domain.events import DomainEvent
 from jts_storage.ports.events import ALL_EVENTS, EventHandler
 
@@ -58,7 +59,7 @@ class InMemoryEventPublisher:
             if inspect.isawaitable(outcome):
                 await outcome
         except asyncio.CancelledError:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 raise
             log.warning("An event handler waited for what was cancelled.", extra=about)
             return False
@@ -66,11 +67,6 @@ class InMemoryEventPublisher:
             log.exception("An event handler failed.", extra=about)
             return False
         return True
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or bool(task.cancelling())
 
 
 def _name(event_type: str | type[DomainEvent]) -> str:

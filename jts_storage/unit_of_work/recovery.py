@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from bson import ObjectId
 
+from jts_storage._runtime.steps import of_commit
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.relational import SqlIngestionRepository, staged
@@ -122,12 +123,18 @@ class Recovery:
 
         async def one(entry: Entry) -> None:
             async with places:
-                try:
-                    if await self._recover_one(entry):
-                        finished.append(entry.id)
-                except StorageError as exc:
-                    failed[entry.id] = exc
-                    log.warning("A commit cannot be finished: %s", exc)
+                with of_commit(entry.id):
+                    await look_at(entry)
+
+        async def look_at(entry: Entry) -> None:
+            about = {"commit_id": str(entry.id)}
+            try:
+                if await self._recover_one(entry):
+                    finished.append(entry.id)
+                    log.warning("Finished an interrupted commit %s.", entry.id, extra=about)
+            except StorageError as exc:
+                failed[entry.id] = exc
+                log.warning("A commit cannot be finished: %s", exc, extra=about)
 
         places = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
         while True:
@@ -175,7 +182,6 @@ class Recovery:
             if not is_ours:
                 return False
             await self._finish(entry)
-        log.warning("Finished an interrupted commit %s.", entry.id)
         return True
 
     async def _finish(self, entry: Entry) -> None:

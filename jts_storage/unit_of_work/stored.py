@@ -155,7 +155,11 @@ class StoredWork:
         try:
             outcome = await unit.settle()
         except StorageError as exc:
-            log.warning("What became of a commit cannot be told now.", exc_info=True)
+            log.warning(
+                "What became of a commit cannot be told now.",
+                exc_info=True,
+                extra={"unit_id": unit.id},
+            )
             unknown.remedy = f"Ask `storage.outcome({unit.id!r})` once the servers answer."
             raise unknown from exc
         if outcome.is_committed:

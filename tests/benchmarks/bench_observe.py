@@ -1,5 +1,8 @@
 """What it costs to be observed: the same calls without an observer, with one that only listens,
 with metrics, and with metrics and traces, in turn, on the same embedded stores.
+
+What the proxy alone costs is measured first, over a call that does nothing, in processor time of
+the thread: of a busy machine that says more than the clock does.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time_ns
 from typing import Any
 
 from harness import report
@@ -27,6 +30,7 @@ from jts_storage.testing.factories import make_candles, make_formula
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 MARKET = [SeriesKey(f"{n:06}", Timeframe.M1, "KRX") for n in range(2_500)]
 CALLS, COMMITS, RANGES = 200, 9, 2_000
+BLOCKS, CALLS_A_BLOCK = 300, 2_000
 
 
 class Silent:
@@ -42,6 +46,42 @@ class Silent:
     def done(self, result: Any) -> None: ...
 
     def failed(self, error: BaseException) -> None: ...
+
+
+class Nothing:
+    """A backend whose one call does nothing."""
+
+    def __init__(self) -> None:
+        self.candles = self
+
+    @property
+    def readable(self) -> Nothing:
+        return self
+
+    async def get_range(self, *_: object) -> None: ...
+
+
+async def measure_alone() -> None:
+    nothing: Any = Nothing()
+    readables: dict[str, Any] = {
+        "off": nothing.readable,
+        "listening": ObservedBackend(nothing, Silent()).readable,
+        "metrics": ObservedBackend(nothing, Metrics()).readable,
+    }
+    taken: dict[str, list[float]] = {variant: [] for variant in readables}
+    for _ in range(BLOCKS):
+        for variant, readable in readables.items():
+            begun = thread_time_ns()
+            for _ in range(CALLS_A_BLOCK):
+                await readable.candles.get_range(KEY, None, None)
+            taken[variant].append((thread_time_ns() - begun) / CALLS_A_BLOCK / 1_000)
+    least, median = min(taken["off"]), statistics.median(taken["off"])
+    for variant, each in taken.items():
+        report(
+            f"a call that does nothing, {variant}",
+            microseconds_at_least=round(min(each) - least, 3),
+            microseconds_median=round(statistics.median(each) - median, 3),
+        )
 
 
 def variants(backend: StoreBackend) -> dict[str, Storage]:
@@ -100,6 +140,7 @@ def main() -> None:
 
 
 async def measured() -> None:
+    await measure_alone()
     with tempfile.TemporaryDirectory() as folder:
         backend = StoreBackend(StorageSettings(data_dir=Path(folder), env_file=None))
         async with Storage(backend):

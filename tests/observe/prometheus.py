@@ -45,6 +45,11 @@ class Told:
         wanted = {"alertname": alert, **labels}.items()
         return [(at, state) for at, state, its, _ in self.posts if wanted <= its.items()]
 
+    def last(self, alert: str, **labels: str) -> str:
+        """What was last told of an alert: ``firing``, ``resolved``, or nothing."""
+        told = self.of(alert, **labels)
+        return told[-1][1] if told else ""
+
 
 @dataclass
 class Stack:
@@ -63,10 +68,12 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, target: str) -> Iterator[Stack]:
+def running(folder: Path, target: str, *, every: int = 5) -> Iterator[Stack]:
     """Both of them as `ops` configures them, with this target.
 
     Skips where Debian's packages are not installed.
+
+    :param every: seconds between scrapes, and how long one may take.
     """
     programs = [shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")]
     if None in programs:
@@ -75,11 +82,16 @@ def running(folder: Path, target: str) -> Iterator[Stack]:
     with _webhook(told) as webhook:
         alertmanager, prometheus = free_port(), free_port()
         configured = (OPS / "alertmanager" / "alertmanager.yml").read_text()
+        # What lasts is not told again meanwhile, however slow the machine is.
+        configured = configured.replace("repeat_interval: 5m", "repeat_interval: 12h")
         (folder / "alertmanager.yml").write_text(
             configured.replace("http://127.0.0.1:9094/", webhook)
         )
         configured = (OPS / "prometheus" / "prometheus.yml").read_text()
         configured = configured.replace("127.0.0.1:9093", f"127.0.0.1:{alertmanager}")
+        configured = configured.replace(
+            "scrape_interval: 5s", f"scrape_interval: {every}s\n  scrape_timeout: {every}s"
+        )
         (folder / "prometheus.yml").write_text(configured.replace("127.0.0.1:9108", target))
         shutil.copy(OPS / "prometheus" / "rules.yml", folder)
         commands = [

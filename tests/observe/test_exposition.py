@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jts_storage import Storage, StorageError
+from jts_storage.backup import BackupRuns, Verified
 from jts_storage.observe import Exposition, Metrics, MetricsServer
 from jts_storage.observe.catalogue import OF_STATE
 from jts_storage.observe.state import StorageState
+
+PROVEN = Verified(backup_id="a", objects=1, bytes=1, seconds=1, was_restored=True)
 
 
 async def test_it_is_an_asgi_application() -> None:
@@ -100,44 +103,49 @@ def test_no_metric_of_the_state_is_a_histogram() -> None:
 
 
 _WORKER = """
-import asyncio, sys
+import asyncio, os, signal, sys
 from pathlib import Path
-from jts_storage import Storage, StorageError
+from jts_storage import Storage
 from jts_storage.observe import Exposition, Metrics
 
-async def main():
-    metrics = Metrics()
+async def main(metrics, is_last):
     async with Storage.in_memory(observer=metrics) as storage:
         for _ in range(3):
             await storage.formulas.list()
-        if sys.argv[1] == "tell":
-            folder = Path(sys.argv[2])
-            print(await Exposition(storage, metrics, multiprocess=folder).text())
+        if not is_last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        folder = Path(sys.argv[1])
+        print(await Exposition(storage, metrics, multiprocess=folder).text())
 
-asyncio.run(main())
+shared = Metrics()
+for metrics in (shared, None, None):
+    child = os.fork()
+    if not child:
+        asyncio.run(main(metrics or Metrics(), is_last=False))
+    os.waitpid(child, 0)
+asyncio.run(main(shared, is_last=True))
 """
 
 
-def test_several_processes_count_together(tmp_path: Path) -> None:
+def test_several_processes_count_together_though_some_were_killed(tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(textwrap.dedent(_WORKER))
     shared = tmp_path / "shared"
     shared.mkdir()
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(shared)}
-    for task in ("count", "tell"):
-        run = subprocess.run(
-            [sys.executable, str(worker), task, str(shared)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    run = subprocess.run(
+        [sys.executable, str(worker), str(shared)], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in run.stdout.splitlines() if not line.startswith("#")]
     (line,) = [
         line
-        for line in run.stdout.splitlines()
+        for line in lines
         if line.startswith("jts_storage_call_seconds_count") and 'operation="list"' in line
     ]
-    assert float(line.rpartition(" ")[2]) == 6
+    assert float(line.rpartition(" ")[2]) == 4 * 3
+    # No process has series of its own: each restart of a worker would leave some for ever.
+    assert [line for line in lines if "pid=" in line] == []
 
 
 async def test_a_repository_of_backups_that_cannot_be_read_hides_nothing_else() -> None:
@@ -153,6 +161,23 @@ async def test_a_repository_of_backups_that_cannot_be_read_hides_nothing_else() 
             state = StorageState(storage, within=10, backups=backups)
             found.append({sample.metric.name: sample.value for sample in await state.read()})
     assert [each["up"] for each in found] == [1, 1, 1]
+    assert all("backup_failed" not in each for each in found)
     assert [each["backups_readable"] for each in found] == [0, 2, 0]
     assert found[1]["backups_damaged"] == 1
     assert 2 * 3_600 <= found[1]["backup_age_seconds"] < 3 * 3_600
+
+
+async def test_what_came_of_the_last_backup_is_told() -> None:
+    runs = BackupRuns()
+    found: list[dict[str, float]] = []
+    async with Storage.in_memory() as storage:
+        state = StorageState(storage, within=10, backup_runs=runs)
+        for outcome in (None, StorageError("The disk is full."), PROVEN):
+            if outcome is not None:
+                runs(outcome)
+            found.append({sample.metric.name: sample.value for sample in await state.read()})
+    assert [each.get("backup_failed") for each in found] == [None, 1, 0]
+    ages = [each.get("backup_verified_age_seconds") for each in found]
+    assert ages[:2] == [None, None]
+    assert ages[2] is not None
+    assert 0 <= ages[2] < 3_600

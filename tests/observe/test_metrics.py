@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from bson import ObjectId
 from prometheus_client.parser import text_string_to_metric_families
 
 from jts_storage import Candle, Conflict, SeriesKey, Storage, StorageSettings, Timeframe
@@ -106,9 +108,13 @@ async def test_running_calls_are_known_with_their_age(storage: Storage, metrics:
     assert metrics.running() == []
 
 
-async def test_an_embedded_storage_tells_of_its_stores(tmp_path: Path, metrics: Metrics) -> None:
+async def test_an_embedded_storage_tells_of_its_stores(
+    tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = StorageSettings(data_dir=tmp_path / "jts", env_file=None)
-    async with Storage.open(settings, observer=metrics) as storage:
+    caplog.set_level(logging.INFO, logger="jts_storage")
+    observer = Observers(metrics, SlowCalls(threshold=0.0))
+    async with Storage.open(settings, observer=observer) as storage:
         async with storage.unit_of_work() as uow:
             await uow.candles.save_many(KEY, candles(5))
             await uow.formulas.save(make_formula())
@@ -119,7 +125,14 @@ async def test_an_embedded_storage_tells_of_its_stores(tmp_path: Path, metrics: 
         page = (await storage.diagnose()).text
         statements = await storage.clickhouse.run(running, storage.clickhouse)
     assert all(word.isupper() for _, word in statements)
+    opened = [each for each in caplog.messages if each.startswith("Opened ")]
+    assert len(opened) == 1
+    (commit,) = [each for each in caplog.records if each.__dict__.get("operation") == "commit"]
+    assert ObjectId.is_valid(commit.__dict__["commit_id"])
     found = Read(text)
+    for store in ("clickhouse", "mongo", "database"):
+        assert found["pool_capacity", store] >= found["pool_open", store] > 0
+        assert found["pool_waiting", store] == found["pool_timeouts_total", store] == 0
     assert [found["up", store] for store in ("clickhouse", "mongo", "database")] == [1, 1, 1]
     assert found["commits_total", "journalled", "committed"] == 1
     assert found["commit_step_seconds_count", "decided"] == 1

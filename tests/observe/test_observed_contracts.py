@@ -71,6 +71,7 @@ class TestSymbols(SymbolRepositoryContract):
         return AtOnce(storage, "symbols", WRITES)
 
 
+@pytest.mark.slow
 class TestFormulas(FormulaRepositoryContract):
     @pytest.fixture
     def formula_repository(self, storage: Storage) -> Any:

@@ -1,10 +1,8 @@
-"""Prometheus scrapes a storage at work, and a hung store wakes somebody, once."""
+"""Prometheus scrapes a storage at work, and every query of the dashboards finds series."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +33,7 @@ class Traded(DomainEvent):
 
 
 async def work(storage: Storage) -> None:
-    """One of everything that a dashboard shows, errors included; fails while a store hangs."""
+    """One of everything that a dashboard shows, errors included."""
     candles = make_candles(KEY, 50)
     async with storage.unit_of_work() as uow:
         await uow.candles.save_many(KEY, candles)
@@ -64,17 +62,19 @@ async def work_on(storage: Storage) -> None:
 
 async def seen(found: Callable[[], bool], seconds: float) -> bool:
     """Whether it is so within some seconds."""
-    for _ in range(int(seconds * 4)):
+    until = time.monotonic() + seconds
+    while True:
         if await asyncio.to_thread(found):
             return True
+        if time.monotonic() > until:
+            return False
         await asyncio.sleep(0.25)
-    return False
 
 
+# By day their names are checked against the catalogue; what is told of a hung store is with the day
+# of faults.
 @pytest.mark.slow
-async def test_dashboards_show_series_and_a_hung_store_is_told_once(
-    tmp_path: Path, engine_used: Callable[[str], None]
-) -> None:
+async def test_dashboards_show_series(tmp_path: Path, engine_used: Callable[[str], None]) -> None:
     engine_used("Prometheus and Alertmanager")
     metrics = Metrics()
     settings = StorageSettings(
@@ -92,15 +92,11 @@ async def test_dashboards_show_series_and_a_hung_store_is_told_once(
             return True, {}
 
         server = await MetricsServer(exposition, health).start("127.0.0.1", 0)
-        pid = (await storage.mongo.client.admin.command("serverStatus"))["pid"]
         working = asyncio.create_task(work_on(storage))
         with running(tmp_path, f"127.0.0.1:{server.port}") as stack:
             try:
                 await see_every_query(stack)
-                await hang(stack, pid)
             finally:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
                 await stopped(working)
         await server.stop()
 
@@ -116,26 +112,4 @@ async def see_every_query(stack: Stack) -> None:
                 empty.discard(query)
         return not empty
 
-    assert await seen(look, 60), empty
-
-
-async def hang(stack: Stack, pid: int) -> None:
-    """MongoDB hangs, and goes on."""
-    before = list(stack.told.of("StoreDown"))
-    assert before == []
-    os.kill(pid, signal.SIGSTOP)
-    begun = time.time()
-    assert await seen(lambda: bool(stack.told.of("StoreDown", store="mongo")), 120)
-    os.kill(pid, signal.SIGCONT)
-    assert await seen(
-        lambda: any(state == "resolved" for _, state in stack.told.of("StoreDown")), 60
-    )
-    states = [state for _, state in stack.told.of("StoreDown")]
-    assert states == ["firing", "resolved"]
-    arrived = stack.told.of("StoreDown", store="mongo")[0][0]
-    print(
-        f"The alert arrived after {arrived - begun:.1f} s; it should within 30 on a quiet machine."
-    )
-    ((_, _, labels, annotations), *_) = stack.told.posts
-    assert annotations["runbook"].endswith("on-call.md#a-store-is-down")
-    assert labels["severity"] == "critical"
+    assert await seen(look, 240), empty

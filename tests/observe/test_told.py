@@ -51,10 +51,10 @@ def settings(folder: Path, store: str) -> StorageSettings:
 @pytest.mark.parametrize(
     "store",
     [
-        "redis",
+        "mongo",
         *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mongo", "clickhouse", "database", "gateway")
+            pytest.param(store, marks=pytest.mark.slow)
+            for store in ("redis", "clickhouse", "database", "gateway")
         ),
     ],
 )

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from jts_storage._runtime.steps import WAITED, listener
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import ConnectionFailed, PoolTimeout, StorageError
 from jts_storage.testing.clickhouse_server import ClickHouseServer
@@ -196,8 +198,15 @@ def test_an_exhausted_pool_says_so(server: ClickHouseServer) -> None:
         manager.transport() as held,
     ):
         assert manager.pool_status().in_use == 1
-        with pytest.raises(PoolTimeout, match="pool_size"):
-            manager.execute("SELECT 1")
+        steps: list[str] = []
+        token = listener.set(SimpleNamespace(reached=steps.append))
+        for statement in ("SELECT 1", sa.select(1)):
+            with pytest.raises(PoolTimeout, match="pool_size"):
+                manager.execute(statement)
+        listener.reset(token)
+        assert set(steps) == {WAITED}
+        status = manager.pool_status()
+        assert (status.waiting, status.timeouts) == (0, 2)
         assert manager.health_check()
         assert held.execute("SELECT 1") == [(1,)]
 

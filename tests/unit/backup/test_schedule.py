@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
-from jts_storage.backup.results import BackupResult
+from jts_storage.backup.results import BackupResult, Verified
 from jts_storage.backup.retention import Retention
+from jts_storage.backup.runs import BackupRuns
 from jts_storage.backup.schedule import BackupSchedule
 from jts_storage.errors import Conflict, InvalidConfiguration, StorageError
 from jts_storage.settings.backup import BackupConfig
@@ -68,11 +69,19 @@ async def test_one_is_made_each_day_whatever_becomes_of_the_one_before(
     clock = Clock()
     manager: Any = Manager(clock)
     told: list[BackupResult | StorageError] = []
+    runs, failures = BackupRuns(), list[bool]()
+
+    def tell(outcome: BackupResult | StorageError) -> None:
+        told.append(outcome)
+        runs(outcome)
+        failures.append(bool(runs.has_failed))
+        raise RuntimeError("who hears of it fails")
+
     schedule = BackupSchedule(
         manager,
         "0 2 * * *",
         retention=Retention(),
-        told=told.append,
+        told=tell,
         now=lambda: clock.now,
         sleep=clock.sleep,
     )
@@ -84,6 +93,24 @@ async def test_one_is_made_each_day_whatever_becomes_of_the_one_before(
     assert manager.pruned[:1] == [30] and 1 not in manager.pruned and 2 not in manager.pruned
     assert isinstance(told[1], Conflict)
     assert "an object is missing" in caplog.text
+    assert failures[:4] == [False, True, True, False]
+    assert runs.verified_at is not None
+
+
+@pytest.mark.parametrize(
+    ("was_restored", "faults", "expected"),
+    [(True, (), (False, True)), (False, (), (False, False)), (True, ("torn",), (True, False))],
+)
+def test_only_what_was_restored_and_is_the_same_is_proven(
+    was_restored: bool, faults: tuple[str, ...], expected: tuple[bool, bool]
+) -> None:
+    runs = BackupRuns()
+    assert (runs.has_failed, runs.verified_at) == (None, None)
+    found = Verified(
+        backup_id="a", objects=1, bytes=1, seconds=1, was_restored=was_restored, faults=faults
+    )
+    runs(found)
+    assert (runs.has_failed, runs.verified_at is not None) == expected
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jts_storage._runtime.pools import PoolStatus
 from jts_storage.errors import ConnectionFailed, PoolTimeout, StorageError
 from jts_storage.relational import pool as pool_module
 from jts_storage.relational.pool import ConnectionPool
@@ -217,6 +218,7 @@ async def test_waiting_ends_with_what_to_do(make: Make) -> None:
         "No free database connection within 0.02 s: all 1 to postgresql://db/books stayed busy. "
         "Raise pool_size or pool_timeout, or hold connections for less long."
     )
+    assert pool.status == PoolStatus(1, 1, 1, waiting=0, timeouts=1)
     assert not pool._waiting, "or those who gave up would pile up for as long as all are busy"
     pool.release(line)
     assert pool.take_idle() is line, "not handed to the one who gave up"
@@ -228,6 +230,8 @@ async def test_only_the_one_whose_time_is_up_gives_up(make: Make) -> None:
     early = asyncio.create_task(pool.acquire())
     await asyncio.sleep(0.03)
     late = asyncio.create_task(pool.acquire())
+    await settle()
+    assert pool.status.waiting >= 1
     with pytest.raises(PoolTimeout):
         await early
     assert not late.done()
