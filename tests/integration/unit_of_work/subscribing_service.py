@@ -14,6 +14,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from jts_storage import SeriesKey, Storage, Timeframe
 from jts_storage.domain.events import DomainEvent
@@ -70,7 +71,7 @@ async def hear(*, until_empty: bool) -> None:
                     os.write(told, b"acknowledged\n")
 
 
-async def is_empty(storage: Storage, events: Subscription) -> bool:
+async def is_empty(storage: Storage, events: Subscription[Any]) -> bool:
     await storage.recover()
     await events.acknowledge()
     return all(each.waiting == 0 for each in await storage.subscriptions())

@@ -289,7 +289,7 @@ async def insert(
 
 
 @asynccontextmanager
-async def backlog(storage: Storage, count: int) -> AsyncIterator[Subscription]:
+async def backlog(storage: Storage, count: int) -> AsyncIterator[Subscription[Noted]]:
     await subscribed(storage)
     listed = (await stores(storage).clock.subscriptions.all())[0]
     for begin in range(0, count, 10_000):
@@ -300,7 +300,7 @@ async def backlog(storage: Storage, count: int) -> AsyncIterator[Subscription]:
         yield subscription
 
 
-async def read(events: Subscription, first: int, count: int) -> None:
+async def read(events: Subscription[Noted], first: int, count: int) -> None:
     """Read so many events, in order, and see that only a page of them is held."""
     for number in range(first, first + count):
         event = await anext(events)
