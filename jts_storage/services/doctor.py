@@ -145,8 +145,8 @@ def _of_room(folder: Path, names: Sequence[str], resources: Resources) -> Iterat
     has_memory = resources.memory()
     if has_memory is not None and has_memory < memory * _MEGABYTE:
         yield (
-            f"{', '.join(names)} need {memory} MB of memory, and {has_memory // _MEGABYTE} MB can be"
-            " had. Stop something, or start fewer with --only."
+            f"{', '.join(names)} need {memory} MB of memory, and {has_memory // _MEGABYTE} MB can"
+            " be had. Stop something, or start fewer with --only."
         )
     disk = sum(STACK[name].disk_mb for name in names)
     has_disk = resources.disk(folder)

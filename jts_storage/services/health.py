@@ -6,7 +6,7 @@ import http.client
 import logging
 import socket
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from jts_storage.errors import ConnectionFailed, StorageError
@@ -91,7 +91,7 @@ def _grpc(port: int, _: str) -> str:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with grpc.insecure_channel(f"{HOST}:{port}") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=_SECONDS)
         except grpc.RpcError as exc:

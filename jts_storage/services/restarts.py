@@ -29,13 +29,18 @@ class Restarts:
         self.count += 1
         return float(FIRST_PAUSE * 2 ** (self.count - 1))
 
-    def was_well(self) -> None:
-        """Note that it is well; a minute of that without a break makes earlier failures good."""
+    def was_well(self) -> bool:
+        """Note that it is well; a minute of that without a break makes earlier failures good.
+
+        :returns: whether it has been well for so long.
+        """
         now = self._clock()
         if self._well_since is None:
             self._well_since = now
-        elif now - self._well_since >= FORGIVEN_AFTER:
-            self.count = 0
+        if now - self._well_since < FORGIVEN_AFTER:
+            return False
+        self.count = 0
+        return True
 
     def was_ill(self) -> None:
         """Note that it is not well: a minute of health begins anew."""

@@ -35,8 +35,9 @@ class ServiceStatus:
     port: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.service_name, str) or not self.service_name:
-            raise InvalidData("must name a service", field="service_name", value=self.service_name)
+        name: object = self.service_name
+        if not isinstance(name, str) or not name:
+            raise InvalidData("must name a service", field="service_name", value=name)
         if self.status not in _STATES:
             raise InvalidData(
                 f"must be one of {', '.join(_STATES)}", field="status", value=self.status
@@ -45,7 +46,7 @@ class ServiceStatus:
             value = getattr(self, field)
             if type(value) is not int or value < 0:
                 raise InvalidData("must be a whole number from 0 on", field=field, value=value)
-        url = self.health_check_url
+        url: object = self.health_check_url
         if url is not None and (not isinstance(url, str) or not url):
             raise InvalidData("must be a URL or None", field="health_check_url", value=url)
 

@@ -142,6 +142,7 @@ class Supervision:
         watched = self._known(name)
         self._stop(name)
         watched.restarts.forget()
+        watched.engine_restarts = watched.seen.restarts
         watched.gave_up, watched.is_wanted = "", True
         self._start_and_wait(name)
         self._look()
@@ -202,13 +203,18 @@ class Supervision:
 
     def _stop(self, name: str) -> None:
         watched = self._watched[name]
-        watched.due, watched.was_well, watched.note = None, False, ""
+        watched.due, watched.was_well = None, False
+        watched.note = self._put_down(name)
+
+    def _put_down(self, name: str) -> str:
+        """Stop it, and return what is to be told of that."""
         try:
-            watched.note = self._units.stop(name)
-        except StorageError as exc:  # the others are to be stopped all the same
-            watched.note = f"it could not be stopped: {exc}"
-        if watched.note:
-            log.warning("%s: %s", name, watched.note)
+            told = self._units.stop(name)
+        except StorageError as exc:  # the others go on all the same
+            told = f"it could not be stopped: {exc}"
+        if told:
+            log.warning("%s: %s", name, told)
+        return told
 
     # ---- watching
 
@@ -223,20 +229,24 @@ class Supervision:
         if seen.is_well:
             if watched.due is not None or not watched.was_well:
                 log.info("%s is well.", name)
-            watched.restarts.was_well()
+            if watched.restarts.was_well():
+                watched.engine_restarts = seen.restarts
             watched.was_well, watched.due, watched.gave_up, watched.note = True, None, "", ""
-            watched.engine_restarts = seen.restarts
             return
         watched.restarts.was_ill()
-        if seen.is_restarting:
+        if seen.is_restarting or seen.restarts - watched.engine_restarts >= MOST:
             self._bound_engine(name)
         elif not seen.is_alive:
             self._bring_back(name)
-        elif self._restarts_unhealthy and not self._is_starting(watched, name):
-            if not self._hindering(name) and not watched.gave_up:
-                log.warning("%s is stopped, since %s.", name, seen.why)
-                self._units.stop(name)
-                self._bring_back(name)
+        elif self._may_restart_unhealthy(name):
+            log.warning("%s is stopped, since %s.", name, seen.why)
+            self._put_down(name)
+            self._bring_back(name)
+
+    def _may_restart_unhealthy(self, name: str) -> bool:
+        watched = self._watched[name]
+        is_asked = self._restarts_unhealthy and not watched.gave_up
+        return is_asked and not self._is_starting(watched, name) and not self._hindering(name)
 
     def _bring_back(self, name: str) -> None:
         watched = self._watched[name]
@@ -265,7 +275,7 @@ class Supervision:
         if again >= MOST and not watched.gave_up:
             watched.gave_up = f"given up after {again} restarts by the engine: {watched.seen.why}"
             log.error("%s is %s", name, watched.gave_up)
-            self._units.stop(name)
+            self._put_down(name)
 
     def _hindering(self, name: str) -> str:
         """What it needs and is not well."""
