@@ -7,7 +7,6 @@ was started; 130 interrupted.
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,21 +21,26 @@ from jts_storage.cli.output import (
     told,
     waiting,
 )
-from jts_storage.errors import InvalidConfiguration
+from jts_storage.cli.services_plans import (
+    START_SECONDS,
+    EngineName,
+    detached,
+    looked_at,
+    named,
+    new_plan,
+    plan_of,
+    restarted_here,
+    state_of,
+    stopped_here,
+    variables,
+)
 
 if TYPE_CHECKING:
-    from jts_storage.services.state import Plan, StateFolder
+    from jts_storage.services.state import Plan
     from jts_storage.services.status import ServiceStatus
 
-_START_SECONDS = 1_800.0
-"""Images may have to be fetched."""
 _STOP_SECONDS = 300.0
 _EVAL = 'eval "$(jts-storage services env)"'
-
-
-class EngineName(StrEnum):
-    LOCAL = "local"
-    DOCKER = "docker"
 
 
 With = Annotated[
@@ -50,7 +54,7 @@ With = Annotated[
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        "--only", metavar="NAMES", help="These services, and what they need, with commas."
+        "--only", metavar="NAMES", help="These services, with commas, and what they need."
     ),
 ]
 Profile = Annotated[
@@ -101,9 +105,9 @@ def up(
     """
     from jts_storage.services.supervisor import supervise
 
-    where = told(lambda: _state_of(folder))
+    where = told(lambda: state_of(folder))
     plan = told(
-        lambda: _new_plan(
+        lambda: new_plan(
             where,
             engine,
             only,
@@ -118,7 +122,7 @@ def up(
         _log_to_stderr()
     if detach:
         with waiting("Starting the services", quiet=as_json):
-            found = told(lambda: _detached(plan, where))
+            found = told(lambda: detached(plan, where))
         _tell_started(plan, found, as_json)
     else:
         early: list[ServiceStatus] = []
@@ -140,8 +144,8 @@ def up(
 
 def status(folder: Folder = None, as_json: AsJson = False) -> None:
     """Show the services that were started; exits with 1 if one does not run."""
-    where = told(lambda: _state_of(folder))
-    found = told(lambda: _looked_at(where))
+    where = told(lambda: state_of(folder))
+    found = told(lambda: looked_at(where))
     pid = where.supervisor()
     if as_json:
         print_json({"supervisor": pid, "services": found})
@@ -164,9 +168,9 @@ def logs(
     """Print what services wrote last."""
     from jts_storage.services.logs import followed, last_lines
 
-    where = told(lambda: _state_of(folder))
-    plan = told(lambda: _plan_of(where))
-    wanted = told(lambda: _named(names, plan))
+    where = told(lambda: state_of(folder))
+    plan = told(lambda: plan_of(where))
+    wanted = told(lambda: named(names, plan))
     if follow:
         told(lambda: followed(plan, where, wanted, lines, typer.echo))
         return
@@ -190,14 +194,14 @@ def restart(
     """
     from jts_storage.services.supervisor import RESTART
 
-    where = told(lambda: _state_of(folder))
-    plan = told(lambda: _plan_of(where))
-    wanted = told(lambda: _named(names, plan))
+    where = told(lambda: state_of(folder))
+    plan = told(lambda: plan_of(where))
+    wanted = told(lambda: named(names, plan))
     with waiting("Restarting", quiet=as_json):
         if where.is_supervised():
-            found = told(lambda: where.ask(RESTART, wanted, timeout=_START_SECONDS))
+            found = told(lambda: where.ask(RESTART, wanted, timeout=START_SECONDS))
         else:
-            found = told(lambda: _restarted_here(plan, where, wanted))
+            found = told(lambda: restarted_here(plan, where, wanted))
     _print(found, as_json)
     if not all(each.is_well for each in found):
         raise typer.Exit(NOT_WELL)
@@ -210,17 +214,17 @@ def down(folder: Folder = None, as_json: AsJson = False) -> None:
     """
     from jts_storage.services.supervisor import STOP
 
-    where = told(lambda: _state_of(folder))
+    where = told(lambda: state_of(folder))
     if where.plan() is None:
         typer.echo(f"Nothing was started in {where.path}.", err=True)
         _print([], as_json)
         return
-    plan = told(lambda: _plan_of(where))
+    plan = told(lambda: plan_of(where))
     with waiting("Stopping", quiet=as_json):
         if where.is_supervised():
             found = told(lambda: where.ask(STOP, timeout=_STOP_SECONDS))
         else:
-            found = told(lambda: _stopped_here(plan, where))
+            found = told(lambda: stopped_here(plan, where))
     _print(found, as_json)
     if not all(each.status == "stopped" for each in found):
         raise typer.Exit(NOT_WELL)
@@ -241,8 +245,8 @@ def doctor(
     """
     from jts_storage.services.supervisor import manager_of
 
-    where = told(lambda: _state_of(folder))
-    plan = told(lambda: _new_plan(where, engine, only, profile, port, compose_file))
+    where = told(lambda: state_of(folder))
+    plan = told(lambda: new_plan(where, engine, only, profile, port, compose_file))
     manager = told(lambda: manager_of(plan, where.path))
     problems = list(manager.units.problems(manager.names))
     if as_json:
@@ -268,9 +272,9 @@ def env(
 
     Passwords are not in them: with containers they are references to the variables of .env.
     """
-    where = told(lambda: _state_of(folder))
-    plan = told(lambda: _plan_of(where))
-    found = told(lambda: _variables(plan, gateway=gateway))
+    where = told(lambda: state_of(folder))
+    plan = told(lambda: plan_of(where))
+    found = told(lambda: variables(plan, gateway=gateway))
     if as_json:
         print_json(found)
     else:
@@ -279,154 +283,17 @@ def env(
         typer.echo(shell_lines(found))
 
 
-# ---- what was started, and what is to be
-
-
-def _state_of(folder: Path | None) -> StateFolder:
-    from jts_storage.services.state import StateFolder
-    from jts_storage.settings import StorageSettings
-
-    return StateFolder(folder or StorageSettings.load().data_dir / "services")
-
-
-def _plan_of(where: StateFolder) -> Plan:
-    plan = where.plan()
-    if plan is None:
-        raise InvalidConfiguration(
-            f"nothing was started in {where.path}", remedy="Run jts-storage services up."
-        )
-    return plan
-
-
-def _new_plan(
-    where: StateFolder,
-    engine: EngineName | None,
-    only: list[str] | None,
-    profile: list[str] | None,
-    port: list[str] | None,
-    compose_file: Path,
-    *,
-    lasting: bool = False,
-    restart_unhealthy: bool = False,
-) -> Plan:
-    from jts_storage.services.docker import DockerManager
-    from jts_storage.services.stack import all_ports, chosen
-    from jts_storage.services.state import Plan
-
-    last = where.plan()
-    kind = engine.value if engine is not None else (last.engine if last else "local")
-    names = [each.strip() for part in only or [] for each in part.split(",") if each.strip()]
-    if kind == "docker":
-        manager = DockerManager(compose_file, only=names, profiles=profile or ())
-        return Plan(
-            engine="docker",
-            names=list(manager.names),
-            ports=manager.units.ports,
-            lasting=True,
-            restart_unhealthy=restart_unhealthy,
-            compose_file=str(compose_file.absolute()),
-        )
-    given = dict(last.ports) if last is not None and last.engine == "local" else {}
-    return Plan(
-        engine="local",
-        names=list(chosen(names, profile or (), is_local=True)),
-        ports=all_ports({**given, **dict(map(_port, port or []))}),
-        lasting=lasting,
-        restart_unhealthy=restart_unhealthy,
-    )
-
-
-def _port(text: str) -> tuple[str, int]:
-    name, _, number = text.partition("=")
-    if not number.isascii() or not number.isdecimal():
-        raise InvalidConfiguration(f"--port {text} is no port", remedy="Write redis=6390.")
-    return name.strip(), int(number)
-
-
-def _named(names: list[str] | None, plan: Plan) -> list[str]:
-    if unknown := sorted(set(names or ()) - set(plan.names)):
-        raise InvalidConfiguration(
-            f"{unknown[0]!r} was not started", remedy=f"There are {', '.join(plan.names)}."
-        )
-    return list(names or plan.names)
-
-
-def _variables(plan: Plan, *, gateway: bool) -> dict[str, str]:
-    from jts_storage.services.variables import of_containers, of_processes, through_gateway
-
-    if gateway:
-        if "gateway" not in plan.names:
-            raise InvalidConfiguration(
-                "no gateway was started", remedy="Start one with --profile gateway."
-            )
-        return through_gateway(plan.ports)
-    of = of_containers if plan.engine == "docker" else of_processes
-    return of([name for name in plan.names if name in plan.ports], plan.ports)
-
-
-# ---- what is done
-
-
-def _detached(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
-    from jts_storage.services.docker import DockerManager
-    from jts_storage.services.supervisor import detach, manager_of
-
-    if plan.engine == "local":
-        return detach(plan, where, _START_SECONDS)
-    # The engine keeps containers; nobody else has to live on for them.
-    with where.supervised():
-        manager = manager_of(plan, where.path)
-        assert isinstance(manager, DockerManager)
-        where.write_plan(plan)
-        return manager.start_services()
-
-
-def _looked_at(where: StateFolder) -> list[ServiceStatus]:
-    from jts_storage.services.supervisor import manager_of
-
-    plan = where.plan()
-    if plan is None:
-        return []
-    return where.state() or manager_of(plan, where.path).status()
-
-
-def _restarted_here(plan: Plan, where: StateFolder, names: list[str]) -> list[ServiceStatus]:
-    """Where nobody supervises, but services live on."""
-    from jts_storage.services.local import LocalManager
-    from jts_storage.services.supervisor import manager_of
-
-    with where.supervised():
-        manager = manager_of(plan, where.path)
-        if not plan.lasting:
-            raise InvalidConfiguration(
-                f"nobody supervises the stack in {where.path}",
-                remedy="Start it with jts-storage services up.",
-            )
-        manager.status()
-        found = [manager.restart(name) for name in names]
-        if isinstance(manager, LocalManager):
-            manager.units.leave()
-        return found
-
-
-def _stopped_here(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
-    from jts_storage.services.supervisor import manager_of
-
-    with where.supervised():
-        return manager_of(plan, where.path).stop_services()
-
-
 # ---- what is printed
 
 
 def _tell_started(plan: Plan, found: list[ServiceStatus], as_json: bool) -> None:
-    variables = _variables(plan, gateway=False)
+    environment = variables(plan, gateway=False)
     if as_json:
-        print_json({"services": found, "environment": variables})
+        print_json({"services": found, "environment": environment})
         sys.stdout.flush()
         return
     _print(found)
-    for name, value in variables.items():
+    for name, value in environment.items():
         typer.echo(f"{name}={value}")
     typer.echo(f"Programs use them after {_EVAL}")
 

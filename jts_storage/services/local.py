@@ -19,6 +19,7 @@ from jts_storage.services.health import why_not_well
 from jts_storage.services.programs import Program, local_programs
 from jts_storage.services.stack import STACK, all_ports, chosen
 from jts_storage.services.stamps import write_stamp
+from jts_storage.services.state import make_folder
 from jts_storage.services.supervision import Seen, Supervision
 
 _TURN_SECONDS: Final = 60.0
@@ -113,8 +114,11 @@ class LocalUnits:
 
     def _of(self, name: str) -> ServerFolder:
         if name not in self._folders:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-            self._folders[name] = ServerFolder(self.folder / STACK[name].folder)
+            make_folder(self.folder)
+            made = ServerFolder(self.folder / STACK[name].folder)
+            with suppress(PermissionError):  # of another owner, of which the start tells
+                made.path.chmod(0o700)
+            self._folders[name] = made
         return self._folders[name]
 
     def _look(self, name: str) -> Seen:

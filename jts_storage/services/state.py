@@ -45,6 +45,13 @@ class Plan:
     supervisor: str = field(default_factory=this_process)
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder of a stack, for its owner alone; but as root PostgreSQL runs as another user,
+    who must go through it.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+
+
 class StateFolder:
     """One process's view of the folder of a stack."""
 
@@ -187,8 +194,7 @@ class StateFolder:
 
     def _open_lock(self) -> int:
         try:
-            # 0711: PostgreSQL, if root starts it, goes through it as another user.
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
+            make_folder(self.path)
             return os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise InvalidConfiguration(

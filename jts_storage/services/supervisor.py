@@ -19,7 +19,7 @@ from typing import Any, Final
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.services.docker import DockerManager
 from jts_storage.services.local import LocalManager
-from jts_storage.services.state import Plan, StateFolder
+from jts_storage.services.state import Plan, StateFolder, make_folder
 from jts_storage.services.status import ServiceStatus
 from jts_storage.services.supervision import Supervision
 
@@ -90,7 +90,7 @@ def detach(plan: Plan, folder: StateFolder, timeout: float) -> list[ServiceStatu
     """
     if folder.is_supervised():
         raise folder.in_use()
-    folder.path.mkdir(parents=True, exist_ok=True, mode=0o711)
+    make_folder(folder.path)
     told = {**asdict(plan), "supervisor": ""}
     with folder.log.open("ab") as output:
         process = subprocess.Popen(
