@@ -25,6 +25,9 @@ from jts_storage.services.stack import HOST, METRICS
 from jts_storage.services.variables import DATABASE, of_gateway
 
 _VERSION: Final = re.compile(r"\d+\.\d+(?:\.\d+)*")
+_OLDEST_CLICKHOUSE: Final = 24
+"""Debian 12 has one of 2018, which lacks most of what the kit asks for."""
+
 _VERSION_SECONDS: Final = 20.0
 
 
@@ -131,7 +134,9 @@ class ClickHouse(_Plain):
 
     def find(self) -> Found:
         if path := shutil.which("clickhouse"):
-            return Found(Path(path), "clickhouse", version_of(Path(path), "--version"))
+            found = version_of(Path(path), "--version")
+            if int(found.partition(".")[0]) >= _OLDEST_CLICKHOUSE:
+                return Found(Path(path), "clickhouse", found)
         try:
             return Found(Path(sys.executable), "chdb", version("chdb-core"))
         except PackageNotFoundError:

@@ -325,7 +325,7 @@ class Supervision:
         if watched.due is not None:
             told += f"; it is started again ({watched.restarts.count} of {MOST})"
         hindering = self._hindering(name)
-        if hindering and hindering not in told:
+        if hindering and hindering not in watched.note:
             told += f"; it needs {hindering}, which is not well"
         return "error", told
 
