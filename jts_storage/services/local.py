@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,8 @@ class LocalUnits:
                 log.info("%s runs already in %s, and is taken as it is.", name, folder.path)
                 return
             self._greeted.discard(name)
-            folder.start(self.programs[name].command(folder, self.ports))
+            command = self.programs[name].command(folder, self.ports)
+            folder.start(replace(command, patience=STACK[name].grace))
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         if len(names) == 1:

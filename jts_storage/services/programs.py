@@ -154,12 +154,12 @@ class ClickHouse(_Plain):
         if found.kind == "clickhouse":
             file = clickhouse(folder.path, port)
             arguments = [str(found.path), "server", "--config-file", str(file)]
-            return ServerCommand(arguments=arguments, port=port, patience=30.0)
+            return ServerCommand(arguments=arguments, port=port)
         arguments = [
             *(str(found.path), "-P", "-m", "jts_storage.clickhouse.endpoint"),
             *("--path", str(data), "--port", str(port), "--database", DATABASE, "--stay"),
         ]
-        return ServerCommand(arguments=arguments, port=port, patience=30.0)
+        return ServerCommand(arguments=arguments, port=port)
 
 
 class Gateway(_Plain):
@@ -185,7 +185,6 @@ class Gateway(_Plain):
         return ServerCommand(
             arguments=arguments,
             port=ports["gateway"],
-            patience=40.0,
             environment=of_gateway(ports, folder.subfolder("data")),
         )
 
