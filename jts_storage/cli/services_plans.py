@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from jts_storage.errors import InvalidConfiguration
 
@@ -68,11 +71,34 @@ def new_plan(
     given = dict(last.ports) if last is not None and last.engine == "local" else {}
     return Plan(
         engine="local",
-        names=list(chosen(names, profile or (), is_local=True)),
+        names=_installed(chosen(names, profile or (), is_local=True), names, where),
         ports=all_ports({**given, **dict(map(_port, port or []))}),
         lasting=lasting,
         restart_unhealthy=restart_unhealthy,
     )
+
+
+def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) -> list[str]:
+    """Those of a profile are left out, and told, where their programs are not installed."""
+    from jts_storage.services.programs import local_programs
+    from jts_storage.services.stack import STACK, with_needs
+
+    programs = local_programs(where.path.parent / "certificates")
+    found: list[str] = []
+    for name in wanted:
+        if not STACK[name].profile or name in with_needs(asked):
+            found.append(name)
+        elif missing := [need for need in STACK[name].needs if need not in found]:
+            typer.echo(f"{name} is left out: it needs {missing[0]}.", err=True)
+        else:
+            try:
+                programs[name].find()
+            except InvalidConfiguration as exc:
+                why = str(exc).removeprefix("Invalid configuration: ")
+                typer.echo(f"{name} is left out: {why}", err=True)
+            else:
+                found.append(name)
+    return found
 
 
 def _port(text: str) -> tuple[str, int]:

@@ -217,7 +217,8 @@ def down(folder: Folder = None, as_json: AsJson = False) -> None:
     where = told(lambda: state_of(folder))
     if where.plan() is None:
         typer.echo(f"Nothing was started in {where.path}.", err=True)
-        _print([], as_json)
+        if as_json:
+            print_json([])
         return
     plan = told(lambda: plan_of(where))
     with waiting("Stopping", quiet=as_json):

@@ -35,6 +35,7 @@ from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 _KEEPER = Path(__file__).with_name("keeper.py")
 _POLL_SECONDS = 0.005
 _LAUNCH_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
 _LAST_LINES = 8
 
 
@@ -174,7 +175,7 @@ class ServerFolder:
         """
         lock = self._open("server.lock")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(lock)
             # `running` waits for this file, so that of the server before must go.
             self._state.unlink(missing_ok=True)
             self._launch_keeper(command, lock)
@@ -248,6 +249,14 @@ class ServerFolder:
                 timeout=_LAUNCH_SECONDS,
             )
 
+    def _take(self, lock: int) -> None:
+        """Take the lock of the server, which somebody may be looking at."""
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while not try_lock(lock):
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(f"A server runs in {self.path} already.")
+            time.sleep(_POLL_SECONDS)
+
     def _wait_until_gone(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while self._is_held("server.lock"):
@@ -271,7 +280,7 @@ class ServerFolder:
     def _is_held(self, name: str) -> bool:
         fd = self._open(name)
         try:
-            return not try_lock(fd)
+            return is_held(fd)
         finally:
             unlock(fd)
 
@@ -303,6 +312,15 @@ def _bound_port(port: int) -> int | None:
         except OSError:
             return None
         return int(probe.getsockname()[1])
+
+
+def is_held(fd: int) -> bool:
+    """Whether another process holds the lock of an open file; others who ask do not count."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def try_lock(fd: int) -> bool:

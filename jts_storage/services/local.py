@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -78,10 +77,20 @@ class LocalUnits:
             folder.start(replace(command, patience=STACK[name].grace))
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
-        if len(names) == 1:
-            return {names[0]: self._look(names[0])}
-        with ThreadPoolExecutor(max(1, len(names)), "health") as pool:
-            return dict(zip(names, pool.map(self._look, names), strict=True))
+        servers = {name: self.running(name) for name in names}
+        due = {
+            name: server
+            for name, server in servers.items()
+            if server is not None and not self._was_well(name, server)
+        }
+        with ThreadPoolExecutor(max(1, len(due)), "health") as pool:  # threads as they are needed
+            asked = dict(zip(due, pool.map(self._asked, due, due.values()), strict=True))
+        return {
+            name: Seen(False, why=self._last_words(name))
+            if server is None
+            else _seen(server, asked.get(name, ""))
+            for name, server in servers.items()
+        }
 
     def stop(self, name: str) -> str:
         if not (self.folder / name).is_dir():
@@ -123,20 +132,18 @@ class LocalUnits:
             self._folders[name] = made
         return self._folders[name]
 
-    def _look(self, name: str) -> Seen:
-        server = self.running(name)
-        if server is None:
-            return Seen(False, why=self._last_words(name))
-        seen = partial(Seen, True, uptime=_seconds_since(server), pid=server.pid, port=server.port)
+    def _was_well(self, name: str, server: RunningServer) -> bool:
         known, until = self._well_until.get(name, (None, 0.0))
-        if known == server and time.monotonic() < until:
-            return seen()
+        return known == server and time.monotonic() < until
+
+    def _asked(self, name: str, server: RunningServer) -> str:
+        """Why it is not well, or nothing."""
         why = why_not_well(STACK[name].health_url(server.port))
         if not why and name not in self._greeted:
             why = self._greet(name, server)
         if not why:
             self._well_until[name] = (server, time.monotonic() + _HEALTH_SECONDS)
-        return seen(why=why)
+        return why
 
     def _greet(self, name: str, server: RunningServer) -> str:
         """Do what is due once it is well after a start; only for those that start services."""
@@ -192,6 +199,10 @@ class LocalManager(Supervision):
 
     def __repr__(self) -> str:
         return f"LocalManager({str(self.units.folder)!r}, {', '.join(self.names)})"
+
+
+def _seen(server: RunningServer, why: str) -> Seen:
+    return Seen(True, why=why, uptime=_seconds_since(server), pid=server.pid, port=server.port)
 
 
 def _seconds_since(server: RunningServer) -> float:

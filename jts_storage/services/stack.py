@@ -141,7 +141,7 @@ def chosen(
     """The names to start, in an order in which they can be started.
 
     :param only: these, and what they need; if empty, the stores.
-    :param profiles: all of these, too.
+    :param profiles: those of these profiles, too.
     :param is_local: leave those out of a profile that need containers.
     :raises InvalidConfiguration: there is no such service or profile, or it needs containers.
     """
@@ -154,7 +154,7 @@ def chosen(
         raise InvalidConfiguration(
             f"{', '.join(far)} runs in a container only", remedy="Use --with docker."
         )
-    wanted = set(only or (STORES if not profiles else ()))
+    wanted = set(only or STORES)
     for each in STACK.values():
         if each.profile in profiles and each.profile and (each.is_local or not is_local):
             wanted.add(each.name)

@@ -20,10 +20,11 @@ from uuid import uuid4
 
 from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration
-from jts_storage.local_servers.folder import try_lock, unlock
+from jts_storage.local_servers.folder import is_held, try_lock, unlock
 from jts_storage.services.status import ServiceStatus
 
 _PAUSE: Final = 0.05
+_LOOK_SECONDS: Final = 1.0
 
 Engine = Literal["local", "docker"]
 
@@ -69,9 +70,12 @@ class StateFolder:
         :raises InvalidConfiguration: the folder cannot be written.
         """
         lock = self._open_lock()
-        if not try_lock(lock):
-            os.close(lock)
-            raise self.in_use()
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while not try_lock(lock):  # somebody may only be looking
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise self.in_use()
+            time.sleep(_PAUSE)
         try:
             yield
         finally:
@@ -84,12 +88,10 @@ class StateFolder:
             lock = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
-        is_free = try_lock(lock)
-        if is_free:
+        try:
+            return is_held(lock)
+        finally:
             unlock(lock)
-        else:
-            os.close(lock)
-        return not is_free
 
     def supervisor(self) -> int | None:
         """The id of the process that supervises."""
