@@ -131,13 +131,13 @@ def _of_account(folder: Path) -> Iterator[str]:
     if account() is None:
         return
     there = _there(folder)
-    for each in (there, *there.parents):
-        mode = each.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            yield (
-                f"postgres: root may not run it, and nobody, as whom it runs then, may not enter"
-                f" {each}. Run this as another user, or name a folder elsewhere with --folder."
-            )
+    ways = (there, *there.parents)
+    closed = [each for each in ways if not each.stat().st_mode & stat.S_IXOTH]
+    if closed:
+        yield (
+            f"postgres: root may not run it, and nobody, as whom it runs then, may not enter"
+            f" {closed[-1]}. Run this as another user, or name a folder elsewhere with --folder."
+        )
 
 
 def _of_room(folder: Path, names: Sequence[str], resources: Resources) -> Iterator[str]:

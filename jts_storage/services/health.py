@@ -69,7 +69,7 @@ def _clickhouse(port: int, _: str) -> str:
     from jts_storage.clickhouse.config import ClickHouseConfig
     from jts_storage.clickhouse.errors import translated
 
-    _tcp(port, "")  # the driver logs a refusal with a traceback
+    _refuse_at_once(port)  # the driver logs a refusal with a traceback
     config = ClickHouseConfig(
         host=HOST,
         port=port,
@@ -112,10 +112,25 @@ def _http(port: int, path: str) -> str:
     return "" if status == http.client.OK else f"{path} gives {status}"
 
 
-def _tcp(port: int, _: str) -> str:
-    """Of a service that has no question of its own."""
+def _tls(port: int, _: str) -> str:
+    """Of a service that ends TLS for another: whether it shakes hands. Whom others should trust is
+    not asked here.
+    """
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection((HOST, port), _SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=HOST),
+    ):
+        return ""
+
+
+def _refuse_at_once(port: int) -> None:
+    """:raises OSError: nobody listens."""
     socket.create_connection((HOST, port), _SECONDS).close()
-    return ""
 
 
 _PROBES: Final[Mapping[str, Callable[[int, str], str]]] = {
@@ -125,7 +140,7 @@ _PROBES: Final[Mapping[str, Callable[[int, str], str]]] = {
     "clickhouse": _clickhouse,
     "grpc": _grpc,
     "http": _http,
-    "tcp": _tcp,
+    "tls": _tls,
 }
 
 

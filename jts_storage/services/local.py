@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.local_servers.folder import RunningServer, ServerFolder
 from jts_storage.services.doctor import Resources, problems_of
 from jts_storage.services.health import why_not_well
@@ -73,8 +74,11 @@ class LocalUnits:
                 log.info("%s runs already in %s, and is taken as it is.", name, folder.path)
                 return
             self._greeted.discard(name)
-            command = self.programs[name].command(folder, self.ports)
-            folder.start(replace(command, patience=STACK[name].grace))
+            try:
+                command = self.programs[name].command(folder, self.ports)
+                folder.start(replace(command, patience=STACK[name].grace))
+            except (OSError, subprocess.SubprocessError) as exc:
+                raise ConnectionFailed(f"{name} could not be started: {exc}") from exc
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         servers = {name: self.running(name) for name in names}

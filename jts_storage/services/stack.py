@@ -102,7 +102,7 @@ _SERVICES: Final = (
     Service(
         name="nginx",
         port=8443,
-        health=f"tcp://{HOST}:{{port}}",
+        health=f"tls://{HOST}:{{port}}",
         needs=("gateway",),
         profile="edge",
     ),

@@ -150,6 +150,19 @@ def test_a_partition_is_told_without_a_restart(rig: LocalRig) -> None:
     assert (after.pid, after.restarts) == (before.pid, 0)
 
 
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_those_of_the_system_are_started_with_files_of_their_own(name: str) -> None:
+    made = LocalRig(name)
+    if problems := made.manager.units.problems([name]):
+        pytest.skip(f"NOT RUN: {problems[0]}")
+    try:
+        (told,) = made.manager.start_services()
+        assert told.is_well, told
+        assert told.health_check_url == f"http://127.0.0.1:{made.ports[name]}/-/ready"
+    finally:
+        made.close()
+
+
 # ---- supervisors
 
 
