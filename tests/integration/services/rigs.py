@@ -26,7 +26,8 @@ SECONDS = 30.0
 class Rig(Protocol):
     """A manager of `redis` and `redis-limits`, and what can befall them."""
 
-    manager: Supervision
+    @property
+    def manager(self) -> Supervision: ...
 
     def again(self) -> Supervision:
         """A second manager of the same services, as another process has it."""

@@ -19,8 +19,8 @@ import redis
 
 from jts_storage.errors import InUse, InvalidConfiguration, StorageError
 from jts_storage.local_servers.redis import find_redis
-from jts_storage.services import local
 from jts_storage.services.local import LocalManager
+from jts_storage.services.stack import STACK
 from jts_storage.services.state import Plan, StateFolder
 from jts_storage.services.supervisor import detach
 from tests import forked
@@ -123,7 +123,7 @@ def test_one_that_does_not_stop_is_killed_and_told(
     rig: LocalRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """UT-INFRA-01.3: a process that is paused hears no signal but the last."""
-    monkeypatch.setitem(local.STACK, "redis", replace(local.STACK["redis"], grace=0.2))
+    monkeypatch.setitem(STACK, "redis", replace(STACK["redis"], grace=0.2))
     rig.manager.start_services()
     pid = status_of(rig.manager, "redis").pid
     assert pid is not None
@@ -169,6 +169,7 @@ def test_those_of_the_system_are_started_with_files_of_their_own(name: str) -> N
 SUPERVISE = """
 import json, sys
 from pathlib import Path
+from jts_storage.services.stack import STACK
 from jts_storage.services.state import Plan, StateFolder
 from jts_storage.services.supervisor import supervise
 plan = Plan(engine="local", names=["redis"], ports=json.loads(sys.argv[2]))
