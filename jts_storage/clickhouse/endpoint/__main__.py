@@ -2,4 +2,5 @@
 
 from jts_storage.clickhouse.endpoint.server import main
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())
