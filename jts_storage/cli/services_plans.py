@@ -86,7 +86,7 @@ def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) 
     programs = local_programs(where.path.parent / "certificates")
     found: list[str] = []
     for name in wanted:
-        if not STACK[name].profile or name in with_needs(asked):
+        if not STACK[name].profiles or name in with_needs(asked):
             found.append(name)
         elif missing := [need for need in STACK[name].needs if need not in found]:
             typer.echo(f"{name} is left out: it needs {missing[0]}.", err=True)

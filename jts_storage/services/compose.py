@@ -129,12 +129,12 @@ def services_of(description: Mapping[str, Any]) -> dict[str, Service]:
     found: dict[str, Service] = {}
     for name, told in description.items():
         known = STACK.get(name, Service(name=name, port=0, health=""))
-        profiles = told.get("profiles") or []
         grace = _seconds(told.get("stop_grace_period"))
         found[name] = replace(
             known,
             needs=tuple(each for each in _needs(told) if each in description),
-            profile=profiles[0] if profiles else "",
+            profiles=tuple(told.get("profiles") or ()),
+            is_job=told.get("restart") == "no" and not told.get("healthcheck"),
             grace=known.grace if grace is None else grace,
             start_seconds=300.0,
         )
@@ -145,6 +145,13 @@ def published(told: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The addresses at which a service of a compose file is reached from this machine."""
     ports = [each for each in told.get("ports") or [] if each.get("published")]
     return [(each.get("host_ip", ""), int(each["published"])) for each in ports]
+
+
+def main_port(name: str, told: Mapping[str, Any]) -> int | None:
+    """The port of this machine at which a service is used."""
+    ports = [each for each in told.get("ports") or [] if each.get("published")]
+    usual = [each for each in ports if name in STACK and each.get("target") == STACK[name].port]
+    return int((usual or ports)[0]["published"]) if ports else None
 
 
 def is_file_there(file: Path) -> bool:

@@ -15,6 +15,7 @@ from jts_storage.services.compose import (
     OLDEST,
     Compose,
     is_file_there,
+    main_port,
     published,
     services_of,
 )
@@ -54,9 +55,9 @@ class DockerUnits:
     def ports(self) -> dict[str, int]:
         """Where each service is reached from this machine."""
         return {
-            name: found[0][1]
+            name: found
             for name, told in self._described.items()
-            if (found := published(told))
+            if (found := main_port(name, told)) is not None
         }
 
     def problems(self, names: Sequence[str]) -> Sequence[str]:
@@ -89,7 +90,7 @@ class DockerUnits:
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         with self._guard:
             if time.monotonic() - self._seen_at > _SAME_LOOK_SECONDS:
-                self._seen = _all_seen(self.compose)
+                self._seen = _all_seen(self.compose, self.services)
                 self._seen_at = time.monotonic()
             return {name: self._seen.get(name, Seen(False)) for name in names}
 
@@ -118,8 +119,8 @@ class DockerUnits:
         for host, port in published(self._described.get(name, {})):
             if host not in _LOOPBACK:
                 found.append(
-                    f"{name} would listen on port {port} of every network. Publish it as"
-                    f" 127.0.0.1:{port} in {self.compose.file}."
+                    f"{name} would listen on port {port} of other networks, too. Publish it at"
+                    " 127.0.0.1, or run docker compose yourself."
                 )
             elif not is_running and not self._resources.is_port_free(port):
                 found.append(
@@ -177,27 +178,32 @@ def _chosen(
     check_names(only, stack)
     wanted = set(only)
     if not only:
-        wanted |= {name for name, each in stack.items() if not each.profile}
-    wanted |= {name for name, each in stack.items() if each.profile and each.profile in profiles}
+        wanted |= {name for name, each in stack.items() if not each.profiles}
+    wanted |= {name for name, each in stack.items() if set(each.profiles) & set(profiles)}
     return with_needs(wanted, stack)
 
 
-def _all_seen(compose: Compose) -> dict[str, Seen]:
+def _all_seen(compose: Compose, services: Mapping[str, Service]) -> dict[str, Seen]:
     found: dict[str, Seen] = {}
     for told in compose.containers():
         name = (told.get("Config", {}).get("Labels") or {}).get(_LABEL)
-        if name is not None:
-            found[name] = _seen(told)
+        if name in services:
+            found[name] = _seen(told, is_job=services[name].is_job)
     return found
 
 
-def _seen(told: Mapping[str, Any]) -> Seen:
+def _seen(told: Mapping[str, Any], *, is_job: bool) -> Seen:
     state = told.get("State", {})
     is_restarting = bool(state.get("Restarting"))
     is_alive = bool(state.get("Running")) and not is_restarting
+    is_done = is_job and state.get("Status") == "exited" and state.get("ExitCode") == 0
+    why = _why(state, is_alive=is_alive)
+    if is_job and is_alive:
+        why = "it is at work"
     return Seen(
         is_alive=is_alive,
-        why=_why(state, is_alive=is_alive),
+        is_done=is_done,
+        why="" if is_done else why,
         uptime=_seconds_since(state.get("StartedAt", "")) if is_alive else 0.0,
         pid=state.get("Pid") or None,
         port=_port(told),

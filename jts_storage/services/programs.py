@@ -224,11 +224,11 @@ class Alertmanager(_Plain):
 class Nginx(_Plain):
     """TLS before the gateway, with the certificates of ``jts-storage services certs``.
 
-    :param certificates: the folder that has `server.pem` and `server.key`.
+    :param certificates: the folder that has `server/server.pem` and its key.
     """
 
     def __init__(self, certificates: Path) -> None:
-        self._certificates = certificates
+        self._certificates = certificates / "server"
 
     def find(self) -> Found:
         found = _of_system("nginx", "nginx", "-v")

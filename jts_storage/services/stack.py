@@ -29,9 +29,10 @@ class Service:
     :param start_seconds: it may take so long until it is well.
     :param memory_mb: what it takes with little in it.
     :param disk_mb: what its files take with little in them.
-    :param profile: empty if it is started when nothing is said.
+    :param profiles: with each of which it is started; none if it is when nothing is said.
     :param folder: where its files are, in the folder of the stack.
     :param is_local: whether it can be run without containers.
+    :param is_job: whether it is to do something and end: what needs it waits for that.
     """
 
     name: str
@@ -42,9 +43,10 @@ class Service:
     start_seconds: float = 60.0
     memory_mb: int = 64
     disk_mb: int = 64
-    profile: str = ""
+    profiles: tuple[str, ...] = ()
     more_ports: Mapping[str, int] = field(default_factory=dict)
     is_local: bool = True
+    is_job: bool = False
 
     @property
     def folder(self) -> str:
@@ -85,11 +87,14 @@ _SERVICES: Final = (
         needs=STORES,
         grace=40.0,  # calls that run are given thirty
         memory_mb=384,
-        profile="gateway",
+        profiles=("gateway", "edge", "observe"),
         more_ports={METRICS: 9108},
     ),
     Service(
-        name="alertmanager", port=9093, health=f"http://{HOST}:{{port}}/-/ready", profile="watch"
+        name="alertmanager",
+        port=9093,
+        health=f"http://{HOST}:{{port}}/-/ready",
+        profiles=("observe",),
     ),
     Service(
         name="prometheus",
@@ -97,14 +102,14 @@ _SERVICES: Final = (
         health=f"http://{HOST}:{{port}}/-/ready",
         memory_mb=256,
         disk_mb=512,
-        profile="watch",
+        profiles=("observe",),
     ),
     Service(
         name="nginx",
         port=8443,
         health=f"tls://{HOST}:{{port}}",
         needs=("gateway",),
-        profile="edge",
+        profiles=("edge",),
     ),
     Service(
         name="grafana",
@@ -112,7 +117,7 @@ _SERVICES: Final = (
         health=f"http://{HOST}:{{port}}/api/health",
         needs=("prometheus",),
         memory_mb=256,
-        profile="watch",
+        profiles=("observe",),
         is_local=False,
     ),
     Service(
@@ -121,13 +126,13 @@ _SERVICES: Final = (
         health=f"http://{HOST}:{{port}}/ready",
         memory_mb=256,
         disk_mb=512,
-        profile="logs",
+        profiles=("logs",),
         is_local=False,
     ),
 )
 
 STACK: Final[Mapping[str, Service]] = {each.name: each for each in _SERVICES}
-PROFILES: Final = tuple(sorted({each.profile for each in _SERVICES if each.profile}))
+PROFILES: Final = tuple(sorted({name for each in _SERVICES for name in each.profiles}))
 PORTS: Final[Mapping[str, int]] = {
     name: port
     for each in _SERVICES
@@ -156,7 +161,7 @@ def chosen(
         )
     wanted = set(only or STORES)
     for each in STACK.values():
-        if each.profile in profiles and each.profile and (each.is_local or not is_local):
+        if set(profiles) & set(each.profiles) and (each.is_local or not is_local):
             wanted.add(each.name)
     return in_order(with_needs(wanted))
 

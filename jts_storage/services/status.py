@@ -21,6 +21,7 @@ class ServiceStatus:
     :param uptime_seconds: since it was started; 0 unless it lives.
     :param health_check_url: what is asked whether it is well; None if nothing is asked.
     :param detail: what there is to say, such as why it is not well; empty if nothing.
+    :param is_done: whether it was to do something and has ended well.
     :param restarts: how often it was started again since it was last well for a minute.
     :raises InvalidData: a value that no status has.
     """
@@ -33,6 +34,7 @@ class ServiceStatus:
     restarts: int = 0
     pid: int | None = None
     port: int | None = None
+    is_done: bool = False
 
     def __post_init__(self) -> None:
         name: object = self.service_name
@@ -52,4 +54,4 @@ class ServiceStatus:
 
     @property
     def is_well(self) -> bool:
-        return self.status == "running"
+        return self.status == "running" or self.is_done

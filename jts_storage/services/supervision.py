@@ -27,6 +27,7 @@ class Seen:
     """What a look at a service found.
 
     :param why: why it is not well; empty if it is.
+    :param is_done: whether it was to do something and has ended well.
     :param restarts: how often the engine that runs it has started it again by itself.
     :param is_restarting: whether that engine is about to do so.
     """
@@ -38,10 +39,11 @@ class Seen:
     port: int | None = None
     restarts: int = 0
     is_restarting: bool = False
+    is_done: bool = False
 
     @property
     def is_well(self) -> bool:
-        return self.is_alive and not self.why
+        return self.is_done or (self.is_alive and not self.why)
 
 
 class Units(Protocol):
@@ -308,11 +310,14 @@ class Supervision:
             restarts=watched.restarts.count + max(seen.restarts - watched.engine_restarts, 0),
             pid=seen.pid,
             port=seen.port,
+            is_done=seen.is_done,
         )
 
     def _judged(self, name: str) -> tuple[State, str]:
         watched = self._watched[name]
         seen = watched.seen
+        if seen.is_done:
+            return "stopped", watched.note or "it has done its work"
         if seen.is_well:
             return "running", watched.note
         if watched.gave_up:

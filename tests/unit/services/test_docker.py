@@ -24,7 +24,7 @@ SERVICES: dict[str, dict[str, Any]] = {
         "stop_grace_period": "1m30s",
     },
     "redis": {"ports": [{"published": "6379", "host_ip": "127.0.0.1", "target": 6379}]},
-    "grafana": {"profiles": ["watch"]},
+    "grafana": {"profiles": ["observe", "edge"]},
 }
 
 
@@ -138,7 +138,7 @@ def test_a_port_of_a_stranger_is_told(docker: Docker) -> None:
 def test_a_service_for_every_network_is_refused(docker: Docker) -> None:
     with docker.table() as table:
         table["services"]["redis"]["ports"][0]["host_ip"] = "0.0.0.0"
-    with pytest.raises(StorageError, match="redis would listen on port 6379 of every network"):
+    with pytest.raises(StorageError, match="redis would listen on port 6379 of other networks"):
         manager_of(docker).start_services()
 
 
@@ -228,6 +228,32 @@ def test_a_stop_is_in_reverse_and_a_kill_is_told(docker: Docker) -> None:
     assert sorted(stopped[1:]) == ["stop postgres", "stop redis"]
 
 
+def test_a_job_is_waited_for_and_not_started_again(docker: Docker) -> None:
+    with docker.table() as table:
+        table["services"]["migrations"] = {"restart": "no", "depends_on": {"redis": {}}}
+        table["services"]["gateway"]["depends_on"]["migrations"] = {}
+        ended = {"status": "exited", "code": 0}
+        table["up"] = {"migrations": [{"health": None, "next": ended}]}
+    manager = manager_of(docker)
+    told = by_name(manager.start_services())
+    assert (told["migrations"].status, told["migrations"].is_well) == ("stopped", True)
+    assert told["gateway"].status == "running"
+    assert docker.changes()[-2:] == ["up migrations", "up gateway"]
+    assert looked(manager)["migrations"].is_done
+    assert docker.changes().count("up migrations") == 1
+
+
+def test_a_job_that_fails_keeps_those_down_that_need_it(docker: Docker) -> None:
+    with docker.table() as table:
+        table["services"]["migrations"] = {"restart": "no"}
+        table["services"]["gateway"]["depends_on"]["migrations"] = {}
+        table["up"] = {"migrations": [{"status": "exited", "code": 2}]}
+    told = by_name(manager_of(docker).start_services())
+    assert "it ended with code 2" in told["migrations"].detail
+    assert not told["migrations"].is_well
+    assert "up gateway" not in docker.changes()
+
+
 def test_volumes_are_never_touched(docker: Docker) -> None:
     """PT-INFRA-01.1: a restart keeps the data; so does a stop."""
     manager = manager_of(docker)
@@ -257,7 +283,7 @@ def test_an_engine_that_goes_away_is_no_reason_to_restart(docker: Docker) -> Non
 
 def test_a_profile_adds_its_services(docker: Docker) -> None:
     assert manager_of(docker).names == ("postgres", "redis", "gateway")
-    assert "grafana" in manager_of(docker, profiles=["watch"]).names
+    assert "grafana" in manager_of(docker, profiles=["edge"]).names
     assert manager_of(docker, "gateway").names == ("postgres", "redis", "gateway")
 
 

@@ -69,8 +69,13 @@ def test_what_a_service_needs_comes_with_it_and_before_it() -> None:
 
 
 def test_a_profile_has_no_containers_where_there_are_none() -> None:
-    assert chosen(["redis"], ["watch"], is_local=True) == ("redis", "alertmanager", "prometheus")
-    assert "grafana" in chosen(profiles=["watch"])
+    assert chosen(["redis"], ["observe"], is_local=True)[-3:] == (
+        "alertmanager",
+        "prometheus",
+        "gateway",
+    )
+    assert "grafana" in chosen(profiles=["observe"])
+    assert "grafana" not in chosen(profiles=["observe"], is_local=True)
     with pytest.raises(InvalidConfiguration, match="grafana runs in a container only"):
         chosen(["grafana"], is_local=True)
 
