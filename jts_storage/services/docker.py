@@ -186,7 +186,7 @@ def _chosen(
 def _all_seen(compose: Compose, services: Mapping[str, Service]) -> dict[str, Seen]:
     found: dict[str, Seen] = {}
     for told in compose.containers():
-        name = (told.get("Config", {}).get("Labels") or {}).get(_LABEL)
+        name = str((told.get("Config", {}).get("Labels") or {}).get(_LABEL))
         if name in services:
             found[name] = _seen(told, is_job=services[name].is_job)
     return found

@@ -54,7 +54,9 @@ def of_containers(names: Collection[str], ports: Mapping[str, int]) -> dict[str,
             f"@{HOST}:{ports['postgres']}/${{POSTGRES_DATABASE:-jts}}"
         ),
         "JTS_REDIS_URL": f"redis://:${{REDIS_PASSWORD}}@{HOST}:{ports['redis']}/0",
-        "JTS_RATE_LIMITS_URL": f"redis://:${{REDIS_PASSWORD}}@{HOST}:{ports['redis-limits']}/0",
+        "JTS_RATE_LIMITS_URL": (
+            f"redis://:${{REDIS_LIMITS_PASSWORD}}@{HOST}:{ports['redis-limits']}/0"
+        ),
     }
     return {name: url for name, url in urls.items() if _VARIABLES[name] in names}
 
