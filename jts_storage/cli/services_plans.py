@@ -142,8 +142,8 @@ def detached(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
     with where.supervised():
         manager = manager_of(plan, where.path)
         assert isinstance(manager, DockerManager)
-        where.write_plan(plan)
-        return manager.start_services()
+        with where.planned(plan):
+            return manager.start_services()
 
 
 def looked_at(where: StateFolder) -> list[ServiceStatus]:

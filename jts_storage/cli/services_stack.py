@@ -59,9 +59,7 @@ Only = Annotated[
 ]
 Profile = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Those of this profile, too: gateway, observe, edge; may be repeated."
-    ),
+    typer.Option(help="Those of this profile, too: gateway, observe, edge; may be repeated."),
 ]
 PortOption = Annotated[
     list[str] | None,

@@ -20,7 +20,9 @@ _START_SECONDS: Final = 900.0
 """Images may have to be fetched."""
 
 _NUMBER: Final = re.compile(r"(\d+)\.(\d+)")
-_NO_COMPOSE: Final = ("unknown command", "is not a docker command")
+_NO_COMPOSE: Final = ("unknown flag: --short", "unknown command", "is not a docker command")
+"""What docker says where `compose version --short` is none of its commands."""
+
 _NO_ENGINE: Final = ("cannot connect to the docker daemon", "permission denied", "is the docker")
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:([\d.]+)s)?")
 

@@ -113,6 +113,20 @@ class StateFolder:
     def write_plan(self, plan: Plan) -> None:
         self._write("plan.json", asdict(plan))
 
+    @contextmanager
+    def planned(self, plan: Plan) -> Iterator[None]:
+        """Note what is started in the block; if nothing could be, what was noted before stays."""
+        before = self._read("plan.json")
+        self.write_plan(plan)
+        try:
+            yield
+        except BaseException:
+            if before is None:
+                (self.path / "plan.json").unlink(missing_ok=True)
+            else:
+                self._write("plan.json", before)
+            raise
+
     def plan(self) -> Plan | None:
         """What was last started here; None if nothing was."""
         told = self._read("plan.json")

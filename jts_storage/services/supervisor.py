@@ -68,9 +68,10 @@ def supervise(
         folder.forget_state()
         manager = manager_of(plan, folder.path)
         with _told_to_stop(manager) as stopping:
-            folder.write_plan(plan)
             try:
-                _write_and_tell(manager.start_services(), folder, started)
+                with folder.planned(plan):
+                    statuses = manager.start_services()
+                _write_and_tell(statuses, folder, started)
                 asked = _watch(manager, folder, stopping, _PAUSES[plan.engine], changed)
             except StorageError:
                 if isinstance(manager, LocalManager):

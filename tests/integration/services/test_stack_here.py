@@ -247,6 +247,7 @@ def test_who_cannot_start_says_why_from_afar(folder: StateFolder) -> None:
         with pytest.raises(StorageError, match="somebody else listens"):
             detach(plan, folder, SECONDS)
     assert not folder.is_supervised()
+    assert folder.plan() is None
 
 
 # ---- the command line

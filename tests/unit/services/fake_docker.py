@@ -63,7 +63,7 @@ def container(name, state):
 def answer(words):
     if words == ["compose", "version", "--short"]:
         if not table["compose"]:
-            fail("docker: unknown command: docker compose\n\nRun 'docker --help' for more")
+            fail("unknown flag: --short\n\nUsage:  docker [OPTIONS] COMMAND [ARG...]")
         return table["compose"]
     if words[:2] == ["version", "--format"]:
         engine()
