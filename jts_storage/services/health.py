@@ -16,6 +16,7 @@ from jts_storage.local_servers.redis import ping
 from jts_storage.services.stack import HOST
 
 _SECONDS: Final = 3.0
+_NO_PROXY: Final = (("grpc.enable_http_proxy", 0),)
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def _grpc(port: int, _: str) -> str:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+    with grpc.insecure_channel(f"{HOST}:{port}", _NO_PROXY) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=_SECONDS)

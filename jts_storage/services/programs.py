@@ -78,6 +78,11 @@ class Postgres:
     """Its only user is `postgres`, trusted without a password: it listens on this machine only."""
 
     def find(self) -> Found:
+        if find_spec("asyncpg") is None:
+            raise InvalidConfiguration(
+                "asyncpg, by which it is asked, is not installed",
+                remedy="pip install 'jts-storage[postgres]'.",
+            )
         path = postgres.find_postgres() / "postgres"
         return Found(path, "postgres", version_of(path, "--version"))
 
