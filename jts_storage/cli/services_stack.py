@@ -74,6 +74,11 @@ Folder = Annotated[
 ComposeFile = Annotated[Path, typer.Option(help="With docker: the services, and how they run.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Which services; all if none is named.")]
 
+Detach = Annotated[bool, typer.Option("--detach", help="Return when they are well; they live on.")]
+RestartUnhealthy = Annotated[
+    bool, typer.Option("--restart-unhealthy", help="Start those again, too, that do not answer.")
+]
+
 
 def add_stack(services: typer.Typer) -> None:
     """Add the commands to the group ``services``."""
@@ -86,13 +91,8 @@ def up(
     only: Only = None,
     profile: Profile = None,
     port: PortOption = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Return when they are well; they live on.")
-    ] = False,
-    restart_unhealthy: Annotated[
-        bool,
-        typer.Option("--restart-unhealthy", help="Start those again, too, that do not answer."),
-    ] = False,
+    detach: Detach = False,
+    restart_unhealthy: RestartUnhealthy = False,
     folder: Folder = None,
     compose_file: ComposeFile = Path("docker-compose.yml"),
     as_json: AsJson = False,
@@ -103,21 +103,9 @@ def up(
     for development and small machines: what must live through a restart of the machine belongs to
     systemd or Kubernetes. Exits with 1 if a service is not well, with 2 if nothing was started.
     """
-    from jts_storage.services.supervisor import supervise
-
     where = told(lambda: state_of(folder))
-    plan = told(
-        lambda: new_plan(
-            where,
-            engine,
-            only,
-            profile,
-            port,
-            compose_file,
-            lasting=detach,
-            restart_unhealthy=restart_unhealthy,
-        )
-    )
+    how = {"lasting": detach, "restart_unhealthy": restart_unhealthy}
+    plan = told(lambda: new_plan(where, engine, only, profile, port, compose_file, **how))
     if not as_json:
         _log_to_stderr()
     if detach:
@@ -125,19 +113,7 @@ def up(
             found = told(lambda: detached(plan, where))
         _tell_started(plan, found, as_json)
     else:
-        early: list[ServiceStatus] = []
-
-        def started(statuses: list[ServiceStatus]) -> None:
-            early.extend(statuses)
-            _tell_started(plan, statuses, as_json)
-            if not as_json:
-                typer.echo("Stop them with Ctrl-C.")
-                sys.stdout.flush()
-
-        told(lambda: supervise(plan, where, started))
-        if not as_json:
-            typer.echo("All are stopped; their data stay.")
-        found = early
+        found = _watched(plan, where, as_json)
     if not all(each.is_well for each in found):
         raise typer.Exit(NOT_WELL)
 
@@ -285,6 +261,25 @@ def env(
 
 
 # ---- what is printed
+
+
+def _watched(plan: Plan, where: StateFolder, as_json: bool) -> list[ServiceStatus]:
+    """Watch until a signal comes, and return how all were once they were started."""
+    from jts_storage.services.supervisor import supervise
+
+    early: list[ServiceStatus] = []
+
+    def started(statuses: list[ServiceStatus]) -> None:
+        early.extend(statuses)
+        _tell_started(plan, statuses, as_json)
+        if not as_json:
+            typer.echo("Stop them with Ctrl-C.")
+            sys.stdout.flush()
+
+    told(lambda: supervise(plan, where, started))
+    if not as_json:
+        typer.echo("All are stopped; their data stay.")
+    return early
 
 
 def _tell_started(plan: Plan, found: list[ServiceStatus], as_json: bool) -> None:
