@@ -36,7 +36,7 @@ from jts_storage.cli.services_plans import (
 )
 
 if TYPE_CHECKING:
-    from jts_storage.services.state import Plan
+    from jts_storage.services.state import Plan, StateFolder
     from jts_storage.services.status import ServiceStatus
 
 _STOP_SECONDS = 300.0
