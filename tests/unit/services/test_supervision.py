@@ -30,6 +30,17 @@ def test_pauses_double_and_end() -> None:
     assert restarts.failed() == 0.2
 
 
+def test_a_failure_ends_a_time_of_health() -> None:
+    clock = Clock()
+    restarts = Restarts(clock)
+    restarts.was_well()
+    clock.now += 59
+    restarts.failed()
+    clock.now += 2
+    assert not restarts.was_well()
+    assert restarts.count == 1
+
+
 def test_a_minute_of_health_is_one_without_a_break() -> None:
     clock = Clock()
     restarts = Restarts(clock)
@@ -165,6 +176,17 @@ def test_a_partition_is_told_and_starts_no_storm() -> None:
     assert "stop gateway" not in scene.units.done
     scene.units.ill.clear()
     assert {status for status, _ in scene.told().values()} == {"running"}
+
+
+def test_one_that_cannot_reach_what_it_needs_is_not_restarted_even_if_that_is_wanted() -> None:
+    """ET-INFRA-01.2: its illness is that of its store."""
+    scene = Scene(NEEDS, restart_unhealthy=True)
+    scene.manager.start_services()
+    scene.clock.now += 100  # none is starting any more
+    scene.units.ill = {"store": "it does not answer", "gateway": "a store does not answer"}
+    scene.watch(300, step=1)
+    assert "stop store" in scene.units.done
+    assert "stop gateway" not in scene.units.done
 
 
 def test_one_whose_needs_are_gone_waits_for_them() -> None:
