@@ -6,6 +6,8 @@ Three locks hold the state. The kernel releases each when its process dies, even
 - `server.lock`: held by the keeper and by the server; free means that neither lives;
 - `turn.lock`: held while a process joins, leaves, starts or stops, so that these never overlap.
 
+A file `lasting` lets the server live on without users, until somebody stops it.
+
 `server.json` is believed only while `server.lock` is held, so a stale one does no harm.
 
 A lock is dropped by unlocking, never by closing alone: a process that another thread forks at that
@@ -23,9 +25,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
@@ -33,6 +35,7 @@ from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 _KEEPER = Path(__file__).with_name("keeper.py")
 _POLL_SECONDS = 0.005
 _LAUNCH_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
 _LAST_LINES = 8
 
 
@@ -51,6 +54,7 @@ class ServerCommand:
     :param patience: seconds between `stop_signal` and SIGKILL.
     :param user: user and group id to run as, when not our own.
     :param scratch: the folder is deleted when its last user is gone.
+    :param environment: variables that it gets beside those of the process that starts it.
     """
 
     arguments: Sequence[str]
@@ -59,6 +63,7 @@ class ServerCommand:
     patience: float = 10.0
     user: tuple[int, int] | None = None
     scratch: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class ServerFolder:
@@ -89,7 +94,7 @@ class ServerFolder:
         fd = self._open("turn.lock")
         try:
             deadline = time.monotonic() + timeout
-            while not _lock(fd, fcntl.LOCK_EX):
+            while not try_lock(fd):
                 if time.monotonic() > deadline:
                     raise ConnectionFailed(
                         f"Another process has been starting or stopping the server in {self.path} "
@@ -99,12 +104,26 @@ class ServerFolder:
                 time.sleep(_POLL_SECONDS)
             yield
         finally:
-            _unlock(fd)
+            unlock(fd)
 
     def join(self) -> None:
         """Become a user; call it within `exclusive`."""
         self._users = self._open("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
+
+    def let_last(self, lasts: bool) -> None:
+        """Whether the server lives on when its last user is gone."""
+        lasting = self.path / "lasting"
+        if lasts:
+            lasting.touch(0o600)
+        else:
+            lasting.unlink(missing_ok=True)
+
+    def part(self) -> None:
+        """Stop being a user, and stop nothing."""
+        users, self._users = self._users, None
+        if users is not None and os.getpid() == self._owner:
+            unlock(users)
 
     def leave(
         self,
@@ -125,11 +144,11 @@ class ServerFolder:
         try:
             with self.exclusive(timeout):
                 fcntl.flock(users, fcntl.LOCK_UN)
-                if _lock(users, fcntl.LOCK_EX) and (server := self.running()):
+                if try_lock(users) and (server := self.running()):
                     with around_stop(server) if around_stop is not None else nullcontext():
                         self.stop(timeout)
         finally:
-            _unlock(users)
+            unlock(users)
 
     def running(self) -> RunningServer | None:
         """Return the running server of this folder, whichever process started it."""
@@ -156,7 +175,7 @@ class ServerFolder:
         """
         lock = self._open("server.lock")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(lock)
             # `running` waits for this file, so that of the server before must go.
             self._state.unlink(missing_ok=True)
             self._launch_keeper(command, lock)
@@ -213,7 +232,10 @@ class ServerFolder:
             "user": user,
             "group": group,
             "scratch": command.scratch,
+            "environment": dict(command.environment),
         }
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))  # it may say why the last one ended
         with self.log.open("wb") as log:
             subprocess.run(
                 # Isolated and without site-packages: quick to start, and nothing of ours is loaded.
@@ -226,6 +248,14 @@ class ServerFolder:
                 check=False,  # whether it runs is seen by the lock, why not by the log
                 timeout=_LAUNCH_SECONDS,
             )
+
+    def _take(self, lock: int) -> None:
+        """Take the lock of the server, which somebody may be looking at."""
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while not try_lock(lock):
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(f"A server runs in {self.path} already.")
+            time.sleep(_POLL_SECONDS)
 
     def _wait_until_gone(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -250,9 +280,9 @@ class ServerFolder:
     def _is_held(self, name: str) -> bool:
         fd = self._open(name)
         try:
-            return not _lock(fd, fcntl.LOCK_EX)
+            return is_held(fd)
         finally:
-            _unlock(fd)
+            unlock(fd)
 
     def _open(self, name: str) -> int:
         return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -284,15 +314,26 @@ def _bound_port(port: int) -> int | None:
         return int(probe.getsockname()[1])
 
 
-def _lock(fd: int, kind: int) -> bool:
+def is_held(fd: int) -> bool:
+    """Whether another process holds the lock of an open file; others who ask do not count."""
     try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def try_lock(fd: int) -> bool:
+    """Take the lock of an open file for this process alone; False if another has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _unlock(fd: int) -> None:
+def unlock(fd: int) -> None:
+    """Give a lock back at once, and close its file."""
     fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
 

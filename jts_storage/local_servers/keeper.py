@@ -50,12 +50,15 @@ class _Users:
     def __init__(self, folder: Path) -> None:
         self._turn = os.open(folder / "turn.lock", os.O_RDWR)
         self._users = os.open(folder / "users.lock", os.O_RDWR)
+        self._lasting = folder / "lasting"
         self._gone = False
 
     def all_gone(self) -> bool:
         """Once True, nobody can join until this process has ended."""
         if self._gone:
             return True
+        if self._lasting.exists():
+            return False
         if not _lock(self._turn):
             return False
         # Both locks are kept once nobody is left: who comes now waits, and starts a new server.
@@ -83,6 +86,7 @@ def _spawn(spec: dict[str, Any]) -> subprocess.Popen[bytes]:
         user=user,
         group=group,
         extra_groups=None if user is None else [],
+        env={**os.environ, **spec["environment"]},
     )
 
 
@@ -106,6 +110,7 @@ def _stop(server: subprocess.Popen[bytes], stop_signal: int, patience: float) ->
     try:
         server.wait(patience)
     except subprocess.TimeoutExpired:
+        sys.stderr.write(f"It did not stop within {patience:g} s, and is killed.\n")
         server.kill()
         server.wait()
 

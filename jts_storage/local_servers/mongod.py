@@ -185,29 +185,12 @@ class LocalMongod:
                 raise self._failure("ended while it started")
 
     def _command(self) -> ServerCommand:
-        binary = find_mongod(self._binary)
         port = free_port(self._folder.last_port())
-        if self._log.exists():
-            self._log.replace(self._log.with_suffix(".log.1"))
-        # Small and quick to start: the smallest oplog that mongod takes, little cache, short
-        # journal files, and no diagnostics.
-        arguments = {
-            "--dbpath": self._folder.subfolder("db"),
-            "--bind_ip": _HOST,
-            "--port": port,
-            "--logpath": self._log,
-            "--replSet": REPLICA_SET,
-            "--oplogSize": 990,
-            "--wiredTigerCacheSizeGB": 0.25,
-            "--wiredTigerEngineConfigString": "log=(file_max=4MB,prealloc=false)",
-            "--setParameter": "diagnosticDataCollectionEnabled=false",
-        }
-        flat = [str(part) for pair in arguments.items() for part in pair]
-        return ServerCommand(arguments=[str(binary), "--quiet", "--nounixsocket", *flat], port=port)
+        return mongod_command(find_mongod(self._binary), self._folder, port)
 
     @property
     def _log(self) -> Path:
-        return self._folder.path / "mongod.log"
+        return log_of(self._folder)
 
     def _becomes_writable(self, server: RunningServer, deadline: float) -> bool:
         """False when it died, or `deadline` passed."""
@@ -216,13 +199,8 @@ class LocalMongod:
         with _direct_client(server.port) as client:
             while time.monotonic() < deadline and self._folder.running() == server:
                 try:
-                    hello = client.admin.command("hello")
-                    if hello.get("isWritablePrimary"):
+                    if _takes_writes(client, server.port):
                         return True
-                    if hello.get("isreplicaset"):
-                        _configure(client, f"{_HOST}:{server.port}")
-                    elif hello.get("secondary"):
-                        _end_step_down(client)
                 except AutoReconnect:
                     pass
                 except OperationFailure as exc:
@@ -254,6 +232,60 @@ class LocalMongod:
         errors = [line for line in lines if '"s":"E"' in line or '"s":"F"' in line]
         shown = [line[:400] for line in (errors or lines)[-5:]]
         return "\n".join([*shown, self._folder.log_tail()])
+
+
+def log_of(folder: ServerFolder) -> Path:
+    """Where mongod itself writes what it does."""
+    return folder.path / "mongod.log"
+
+
+def mongod_command(binary: Path, folder: ServerFolder, port: int) -> ServerCommand:
+    """How to run a mongod in `folder`; its log of the last run is moved aside.
+
+    It is small and quick to start: the smallest oplog that mongod takes, little cache, short
+    journal files, and no diagnostics.
+    """
+    log_file = log_of(folder)
+    if log_file.exists():
+        log_file.replace(log_file.with_suffix(".log.1"))
+    arguments = {
+        "--dbpath": folder.subfolder("db"),
+        "--bind_ip": _HOST,
+        "--port": port,
+        "--logpath": log_file,
+        "--replSet": REPLICA_SET,
+        "--oplogSize": 990,
+        "--wiredTigerCacheSizeGB": 0.25,
+        "--wiredTigerEngineConfigString": "log=(file_max=4MB,prealloc=false)",
+        "--setParameter": "diagnosticDataCollectionEnabled=false",
+    }
+    flat = [str(part) for pair in arguments.items() for part in pair]
+    return ServerCommand(arguments=[str(binary), "--quiet", "--nounixsocket", *flat], port=port)
+
+
+def takes_writes(port: int) -> bool:
+    """Whether the mongod of this port takes writes; one that does not is helped to do so.
+
+    :raises ConnectionFailed: it does not answer, or cannot be made a replica set.
+    """
+    from pymongo.errors import PyMongoError
+
+    try:
+        with _direct_client(port) as client:
+            return _takes_writes(client, port)
+    except PyMongoError as exc:
+        raise ConnectionFailed(f"The mongod of port {port} does not answer: {exc}") from exc
+
+
+def _takes_writes(client: MongoClient[dict[str, Any]], port: int) -> bool:
+    hello = client.admin.command("hello")
+    if hello.get("isWritablePrimary"):
+        return True
+    if hello.get("isreplicaset"):
+        _configure(client, f"{_HOST}:{port}")
+    elif hello.get("secondary"):
+        _end_step_down(client)
+    return False
 
 
 def _asked(is_at_rest: AtRest, port: int) -> bool:

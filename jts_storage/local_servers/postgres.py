@@ -104,8 +104,8 @@ class LocalPostgres:
         found = find_postgres(binaries)
         durable = {} if fsync else {"fsync": "off", "full_page_writes": "off"}
         scratch = Path(tempfile.mkdtemp(prefix="jts-postgres-"))
-        if account := _account():
-            os.chown(scratch, *account)
+        if found_account := account():
+            os.chown(scratch, *found_account)
         postgres = cls(scratch, found, {**durable, **(settings or {})}, timeout)
         try:
             postgres._create()
@@ -138,13 +138,13 @@ class LocalPostgres:
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, empty or as a copy of `template`, and return its DSN."""
-        copied = f" TEMPLATE {_quoted(template)}" if template else ""
-        self._sql(f"CREATE DATABASE {_quoted(name)}{copied}")
+        copied = f" TEMPLATE {quoted(template)}" if template else ""
+        self._sql(f"CREATE DATABASE {quoted(name)}{copied}")
         return self.dsn_of(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, connections or not; one that is not there is fine."""
-        self._sql(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
+        self._sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
 
     def kill(self) -> None:
         """Crash the server; `restart()` brings it back with all that was committed."""
@@ -173,49 +173,65 @@ class LocalPostgres:
     def _create(self) -> None:
         with self._folder.exclusive(self._timeout):
             self._folder.join()
-            self._binaries = _runnable(self._binaries, self._folder.path)
-            _make_cluster(self._binaries, self._folder.path / "data")
+            self._binaries = runnable(self._binaries, self._folder.path)
+            make_cluster(self._binaries, self._folder.path / "data")
             self._server = self._serve()
 
     def _serve(self) -> RunningServer:
         return self._folder.start_until(self._is_ready, self._command(), self._timeout)
 
     def _command(self) -> ServerCommand:
-        settings = {
-            "listen_addresses": self.host,
-            "unix_socket_directories": "",
-            "port": str(self.port),
-            "timezone": "UTC",
-            **self._settings,
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return ServerCommand(
-            arguments=[
-                str(self._binaries / "postgres"),
-                "-D",
-                str(self._folder.path / "data"),
-                *options,
-            ],
-            port=self.port,
-            stop_signal=signal.SIGINT,  # at SIGTERM it would wait for its clients to leave
-            user=_account(),
-            scratch=True,
+        return postgres_command(
+            self._binaries, self._folder.path / "data", self.port, self._settings, scratch=True
         )
 
     def _is_ready(self, server: RunningServer) -> bool:
-        """The postmaster writes its state into the eighth line; a crashed one leaves the file."""
-        try:
-            lines = (self._folder.path / "data" / "postmaster.pid").read_text().split("\n")
-        except FileNotFoundError:
-            return False
-        return lines[0] == str(server.pid) and len(lines) > 7 and lines[7].strip() == "ready"
+        return is_ready(self._folder.path / "data", server.pid)
 
     def _sql(self, statement: str) -> None:
-        options = ["-X", "-q", "-h", self.host, "-p", str(self.port), "-U", self.user]
-        _run([str(self._binaries / "psql"), *options, "-d", "postgres", "-c", statement])
+        run_sql(self._binaries, self.port, statement)
 
 
-def _account() -> tuple[int, int] | None:
+def postgres_command(
+    binaries: Path, data: Path, port: int, settings: Mapping[str, str], *, scratch: bool = False
+) -> ServerCommand:
+    """How to run the server whose files are in `data`."""
+    all_settings = {
+        "listen_addresses": LocalPostgres.host,
+        "unix_socket_directories": "",
+        "port": str(port),
+        "timezone": "UTC",
+        **settings,
+    }
+    options = [part for name, value in all_settings.items() for part in ("-c", f"{name}={value}")]
+    return ServerCommand(
+        arguments=[str(binaries / "postgres"), "-D", str(data), *options],
+        port=port,
+        stop_signal=signal.SIGINT,  # at SIGTERM it would wait for its clients to leave
+        user=account(),
+        scratch=scratch,
+    )
+
+
+def is_ready(data: Path, pid: int) -> bool:
+    """The postmaster writes its state into the eighth line; a crashed one leaves the file."""
+    try:
+        lines = (data / "postmaster.pid").read_text().split("\n")
+    except FileNotFoundError:
+        return False
+    return lines[0] == str(pid) and len(lines) > 7 and lines[7].strip() == "ready"
+
+
+def run_sql(binaries: Path, port: int, statement: str) -> None:
+    """Run a statement in the database `postgres` of a server on this machine.
+
+    :raises ConnectionFailed: it failed; the message says how.
+    """
+    options = ["-X", "-q", "-h", LocalPostgres.host, "-p", str(port), "-U", LocalPostgres.user]
+    _run([str(binaries / "psql"), *options, "-d", "postgres", "-c", statement])
+
+
+def account() -> tuple[int, int] | None:
     """PostgreSQL refuses to run as root; then it runs as nobody."""
     if os.geteuid() != 0:
         return None
@@ -223,29 +239,33 @@ def _account() -> tuple[int, int] | None:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _runnable(binaries: Path, scratch: Path) -> Path:
+def runnable(binaries: Path, scratch: Path) -> Path:
     """The same programs where the account may read them: a venv that belongs to root may not."""
-    account = _account()
-    if account is None:
+    user = account()
+    if user is None:
         return binaries
     with suppress(ConnectionFailed):
-        _run([str(binaries / "postgres"), "--version"], account)
+        _run([str(binaries / "postgres"), "--version"], user)
         return binaries
     copy = scratch / "install"
-    shutil.copytree(binaries.parent, copy)
+    if not copy.is_dir():
+        shutil.copytree(binaries.parent, copy)
     copy.chmod(0o755)
     return copy / binaries.name
 
 
-def _make_cluster(binaries: Path, data: Path) -> None:
-    """Run initdb once for each machine and PostgreSQL; to copy the result is five times faster."""
+def make_cluster(binaries: Path, data: Path) -> None:
+    """Make the files of an empty server; its only user is `LocalPostgres.user`, with no password.
+
+    It runs initdb once for each machine and PostgreSQL; to copy the result is five times faster.
+    """
     template = _template(binaries)
     if template is not None and template.is_dir():
         _copy(template, data)
         return
     options = ["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
     initdb = [str(binaries / "initdb"), "-D", str(data), "-U", LocalPostgres.user, *options]
-    _run(initdb, _account())
+    _run(initdb, account())
     if template is not None:
         draft = template.with_suffix(f".{os.getpid()}")
         _copy(data, draft)
@@ -264,7 +284,7 @@ def _template(binaries: Path) -> Path | None:
     if cache.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         return None
     program = (binaries / "postgres").stat()
-    identity = f"{program.st_size} {program.st_mtime_ns} {_account()}"
+    identity = f"{program.st_size} {program.st_mtime_ns} {account()}"
     return cache / f"postgres-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
@@ -272,8 +292,8 @@ def _copy(source: Path, target: Path) -> None:
     _run(["cp", "-Rp", str(source), str(target)])  # keeps the owner, which shutil does not
 
 
-def _run(command: Sequence[str], account: tuple[int, int] | None = None) -> None:
-    user, group = account or (None, None)
+def _run(command: Sequence[str], owner: tuple[int, int] | None = None) -> None:
+    user, group = owner or (None, None)
     # PGHOST, PGUSER and their like would lead the tools to another server.
     environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"}
     try:
@@ -297,7 +317,7 @@ def _run(command: Sequence[str], account: tuple[int, int] | None = None) -> None
         raise ConnectionFailed(f"{command[0]} could not be run: {exc}") from exc
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     if not _DATABASE_NAME.fullmatch(name):
         raise InvalidData("a database's name is lower-case letters, digits and _", value=name)
     return f'"{name}"'

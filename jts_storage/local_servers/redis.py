@@ -93,8 +93,17 @@ class LocalRedis:
 
     def _answers(self, _: RunningServer) -> bool:
         try:
-            with socket.create_connection((self.host, self.port), 1) as sock:
-                sock.sendall(b"PING\r\n")
-                return sock.recv(16).startswith(b"+PONG")
+            return ping(self.port).startswith("+PONG")
         except OSError:
             return False
+
+
+def ping(port: int, timeout: float = 1.0) -> str:
+    """What a Redis of this machine answers to PING: ``+PONG``, or what hinders it.
+
+    :raises OSError: nobody answers.
+    """
+    with socket.create_connection((LocalRedis.host, port), timeout) as sock:
+        sock.settimeout(timeout)
+        sock.sendall(b"PING\r\n")
+        return sock.recv(128).decode(errors="replace").strip()

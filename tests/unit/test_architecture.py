@@ -61,6 +61,10 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     },
     "backup": EVERYTHING,
     "cache": EVERYTHING,
+    # It runs servers and asks whether they are well; the stores themselves it does not open.
+    "services": CORE
+    | {"_version", "local_servers", "settings"}
+    | {"clickhouse.config", "clickhouse.connector", "clickhouse.errors"},
     # It sees what is public, and what the stores say of themselves.
     "observe": CORE
     | {"_version", "readable", "migrate"}
@@ -90,7 +94,11 @@ MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {
 # Functions outside settings that look at the environment: to hand it on to a child process, and to
 # set what a library reads as it is imported.
 MAY_READ_ENVIRONMENT = frozenset(
-    {("local_servers.postgres", "_run"), ("clickhouse.import_internals", "_dates_when_used")}
+    {
+        ("local_servers.postgres", "_run"),
+        ("local_servers.keeper", "_spawn"),
+        ("clickhouse.import_internals", "_dates_when_used"),
+    }
 )
 
 FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})

@@ -1,4 +1,4 @@
-"""One client's conversation with the test server, in ClickHouse's native protocol."""
+"""One client's conversation with the endpoint, in ClickHouse's native protocol."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from jts_storage.clickhouse.driver_internals import (
     write_varint,
 )
 from jts_storage.clickhouse.embedded.transport import ChdbTransport
+from jts_storage.clickhouse.endpoint.query import read_query
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sockets import is_readable
 from jts_storage.clickhouse.sql import first_word, insert_target, literal, quoted
 from jts_storage.errors import StorageError
-from jts_storage.testing.clickhouse_query import read_query
 
 REVISION = defines.DBMS_MIN_REVISION_WITH_OPENTELEMETRY
 """54442: the newest revision whose packets are still few."""

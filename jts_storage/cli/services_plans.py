@@ -1,0 +1,181 @@
+"""What the commands of ``services`` find in the folder of a stack, and what they do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from jts_storage.errors import InvalidConfiguration
+
+if TYPE_CHECKING:
+    from jts_storage.services.state import Plan, StateFolder
+    from jts_storage.services.status import ServiceStatus
+
+START_SECONDS = 1_800.0
+"""Images may have to be fetched."""
+
+
+class EngineName(StrEnum):
+    LOCAL = "local"
+    DOCKER = "docker"
+
+
+def state_of(folder: Path | None) -> StateFolder:
+    from jts_storage.services.state import StateFolder
+    from jts_storage.settings import StorageSettings
+
+    return StateFolder(folder or StorageSettings.load().data_dir / "services")
+
+
+def plan_of(where: StateFolder) -> Plan:
+    plan = where.plan()
+    if plan is None:
+        raise InvalidConfiguration(
+            f"nothing was started in {where.path}", remedy="Run jts-storage services up."
+        )
+    return plan
+
+
+def new_plan(
+    where: StateFolder,
+    engine: EngineName | None,
+    only: list[str] | None,
+    profile: list[str] | None,
+    port: list[str] | None,
+    compose_file: Path,
+    *,
+    lasting: bool = False,
+    restart_unhealthy: bool = False,
+) -> Plan:
+    from jts_storage.services.docker import DockerManager
+    from jts_storage.services.stack import all_ports, chosen
+    from jts_storage.services.state import Plan
+
+    last = where.plan()
+    kind = engine.value if engine is not None else (last.engine if last else "local")
+    names = [each.strip() for part in only or [] for each in part.split(",") if each.strip()]
+    if kind == "docker":
+        manager = DockerManager(compose_file, only=names, profiles=profile or ())
+        return Plan(
+            engine="docker",
+            names=list(manager.names),
+            ports=manager.units.ports,
+            lasting=True,
+            restart_unhealthy=restart_unhealthy,
+            compose_file=str(compose_file.absolute()),
+        )
+    given = dict(last.ports) if last is not None and last.engine == "local" else {}
+    return Plan(
+        engine="local",
+        names=_installed(chosen(names, profile or (), is_local=True), names, where),
+        ports=all_ports({**given, **dict(map(_port, port or []))}),
+        lasting=lasting,
+        restart_unhealthy=restart_unhealthy,
+    )
+
+
+def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) -> list[str]:
+    """Those of a profile are left out, and told, where their programs are not installed."""
+    from jts_storage.services.programs import local_programs
+    from jts_storage.services.stack import STACK, with_needs
+
+    programs = local_programs(where.path.parent / "certificates")
+    found: list[str] = []
+    for name in wanted:
+        if not STACK[name].profiles or name in with_needs(asked):
+            found.append(name)
+        elif missing := [need for need in STACK[name].needs if need not in found]:
+            typer.echo(f"{name} is left out: it needs {missing[0]}.", err=True)
+        else:
+            try:
+                programs[name].find()
+            except InvalidConfiguration as exc:
+                why = str(exc).removeprefix("Invalid configuration: ")
+                typer.echo(f"{name} is left out: {why}", err=True)
+            else:
+                found.append(name)
+    return found
+
+
+def _port(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not number.isascii() or not number.isdecimal():
+        raise InvalidConfiguration(f"--port {text} is no port", remedy="Write redis=6390.")
+    return name.strip(), int(number)
+
+
+def named(names: list[str] | None, plan: Plan) -> list[str]:
+    if unknown := sorted(set(names or ()) - set(plan.names)):
+        raise InvalidConfiguration(
+            f"{unknown[0]!r} was not started", remedy=f"There are {', '.join(plan.names)}."
+        )
+    return list(names or plan.names)
+
+
+def variables(plan: Plan, *, gateway: bool) -> dict[str, str]:
+    from jts_storage.services.variables import of_containers, of_processes, through_gateway
+
+    if gateway:
+        if "gateway" not in plan.names:
+            raise InvalidConfiguration(
+                "no gateway was started", remedy="Start one with --profile gateway."
+            )
+        return through_gateway(plan.ports)
+    of = of_containers if plan.engine == "docker" else of_processes
+    return of([name for name in plan.names if name in plan.ports], plan.ports)
+
+
+# ---- what is done
+
+
+def detached(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
+    from jts_storage.services.docker import DockerManager
+    from jts_storage.services.supervisor import detach, manager_of
+
+    if plan.engine == "local":
+        return detach(plan, where, START_SECONDS)
+    # The engine keeps containers; nobody else has to live on for them.
+    with where.supervised():
+        manager = manager_of(plan, where.path)
+        assert isinstance(manager, DockerManager)
+        with where.planned(plan):
+            return manager.start_services()
+
+
+def looked_at(where: StateFolder) -> list[ServiceStatus]:
+    from jts_storage.services.supervisor import manager_of
+
+    plan = where.plan()
+    if plan is None:
+        return []
+    return where.state() or manager_of(plan, where.path).status()
+
+
+def restarted_here(plan: Plan, where: StateFolder, names: list[str]) -> list[ServiceStatus]:
+    """Where nobody supervises, but services live on."""
+    from jts_storage.services.local import LocalManager
+    from jts_storage.services.supervisor import manager_of
+
+    with where.supervised():
+        manager = manager_of(plan, where.path)
+        if not plan.lasting:
+            raise InvalidConfiguration(
+                f"nobody supervises the stack in {where.path}",
+                remedy="Start it with jts-storage services up.",
+            )
+        manager.status()
+        found = [manager.restart(name) for name in names]
+        if isinstance(manager, LocalManager):
+            manager.units.leave()
+        return found
+
+
+def stopped_here(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
+    from jts_storage.services.supervisor import manager_of
+
+    with where.supervised():
+        return manager_of(plan, where.path).stop_services()

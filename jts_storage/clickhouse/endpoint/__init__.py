@@ -1,0 +1,1 @@
+"""The embedded engine behind ClickHouse's native protocol, on loopback."""

@@ -1,0 +1,221 @@
+"""The process that starts a stack, watches it, and stops it when it is told to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.services.docker import DockerManager
+from jts_storage.services.local import LocalManager
+from jts_storage.services.state import Plan, StateFolder, make_folder
+from jts_storage.services.status import ServiceStatus
+from jts_storage.services.supervision import Supervision
+
+RESTART: Final = "restart"
+STOP: Final = "stop"
+_PAUSES: Final = {"local": 0.2, "docker": 2.0}
+_DETACHED: Final = "jts_storage.services.supervisor"
+
+log = logging.getLogger(__name__)
+
+
+def manager_of(plan: Plan, folder: Path, program: str = "docker") -> LocalManager | DockerManager:
+    """The manager of what a plan says."""
+    if plan.engine == "docker":
+        return DockerManager(
+            plan.compose_file,
+            only=plan.names,
+            restart_unhealthy=plan.restart_unhealthy,
+            program=program,
+        )
+    return LocalManager(
+        folder,
+        only=plan.names,
+        ports=plan.ports,
+        restart_unhealthy=plan.restart_unhealthy,
+        lasting=plan.lasting,
+    )
+
+
+def supervise(
+    plan: Plan,
+    folder: StateFolder,
+    started: Callable[[list[ServiceStatus]], None],
+    *,
+    changed: Callable[[list[ServiceStatus]], None] = lambda _: None,
+) -> list[ServiceStatus]:
+    """Start what a plan says, watch it until SIGTERM, Ctrl-C or a request, and stop it.
+
+    :param started: called once all that can be started is.
+    :param changed: called with every later look that found something else.
+    :returns: how the services are at the end.
+    :raises StorageError: something stood in the way, and nothing was started.
+    """
+    with folder.supervised():
+        folder.forget_requests()
+        folder.forget_state()
+        manager = manager_of(plan, folder.path)
+        with _told_to_stop(manager) as stopping:
+            try:
+                with folder.planned(plan):
+                    statuses = manager.start_services()
+                _write_and_tell(statuses, folder, started)
+                asked = _watch(manager, folder, stopping, _PAUSES[plan.engine], changed)
+            except StorageError:
+                if isinstance(manager, LocalManager):
+                    manager.units.leave()
+                raise
+            stopped = manager.stop_services()
+        folder.write_state(stopped)
+        for identity in asked:
+            folder.answer(identity, stopped)
+    return stopped
+
+
+def detach(plan: Plan, folder: StateFolder, timeout: float) -> list[ServiceStatus]:
+    """Let another process supervise, which outlives this one; return how it started.
+
+    :raises StorageError: something stood in the way, and nothing was started.
+    """
+    if folder.is_supervised():
+        raise folder.in_use()
+    make_folder(folder.path)
+    told = {**asdict(plan), "supervisor": ""}
+    with folder.log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", _DETACHED, str(folder.path), json.dumps(told)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+        )
+    assert process.stdout is not None
+    late = threading.Timer(timeout, process.terminate)
+    late.start()
+    try:
+        with process.stdout:
+            said = process.stdout.readline()
+    finally:
+        late.cancel()
+    answer: dict[str, Any] = json.loads(said) if said.strip() else {}
+    if "services" in answer:
+        process.returncode = 0  # it lives on, and nobody waits for it
+        return [ServiceStatus(**each) for each in answer["services"]]
+    process.wait(timeout)
+    why = answer.get("error") or f"The supervisor ended before it said anything; see {folder.log}."
+    raise ConnectionFailed(why)
+
+
+def _write_and_tell(
+    statuses: list[ServiceStatus],
+    folder: StateFolder,
+    tell: Callable[[list[ServiceStatus]], None],
+) -> None:
+    folder.write_state(statuses)
+    tell(statuses)
+
+
+def _watch(
+    manager: Supervision,
+    folder: StateFolder,
+    stopping: threading.Event,
+    pause: float,
+    changed: Callable[[list[ServiceStatus]], None],
+) -> list[str]:
+    """Look again and again; return who asked to stop, if it was not a signal."""
+    last: list[ServiceStatus] = []
+    while not stopping.wait(pause):
+        try:
+            statuses = manager.monitor_health()
+        except StorageError as exc:  # Docker may come back
+            log.error("The services could not be looked at: %s", exc)
+            continue
+        if statuses != last:
+            folder.write_state(statuses)
+        if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
+            changed(statuses)
+        last = statuses
+        asked = [identity for identity in _answered(manager, folder) if identity]
+        if asked:
+            return asked
+    return []
+
+
+def _shown(status: ServiceStatus) -> tuple[object, ...]:
+    return status.service_name, status.status, status.detail
+
+
+def _answered(manager: Supervision, folder: StateFolder) -> Iterator[str]:
+    """Do what others ask; give the identities of those who ask for the end."""
+    for identity, what, names in folder.requests():
+        if what == STOP:
+            yield identity
+        elif what == RESTART:
+            try:
+                folder.answer(identity, [manager.restart(name) for name in names])
+            except StorageError as exc:
+                folder.answer(identity, error=str(exc))
+        else:
+            folder.answer(identity, error=f"Nobody knows how to do {what!r}.")
+
+
+@contextmanager
+def _told_to_stop(manager: Supervision) -> Iterator[threading.Event]:
+    """What is set once SIGTERM or Ctrl-C comes."""
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+        manager.interrupt()
+
+    kept = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for each, handler in kept.items():
+            signal.signal(each, handler)
+
+
+def main(folder: str, told: str) -> int:
+    """Supervise in a process of its own, and say on standard output how it started."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    values = json.loads(told)
+    del values["supervisor"]
+
+    def say(answer: dict[str, Any]) -> None:
+        with suppress(OSError):  # who started this may be gone
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+    try:
+        supervise(
+            Plan(**values),
+            StateFolder(Path(folder)),
+            lambda statuses: say({"services": [asdict(each) for each in statuses]}),
+        )
+    except StorageError as exc:
+        log.error("%s", exc)
+        say({"error": str(exc)})
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
