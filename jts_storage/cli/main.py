@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "limits": ("limits:limits", "Show what counts of the rate limits."),
     "serve": ("serve:serve", "Serve the stores to other processes and machines."),
     "token": ("serve:token", "Make a token for a client of a gateway."),
+    "services": ("services:services", "The stack of servers on this machine."),
     "recover": ("operations:recover", "Finish commits that a crash left."),
     "quarantine": ("candles:quarantine", "Rows that an import set aside."),
     "events": ("operations:events", "Events of commits that not every handler has had."),

@@ -56,6 +56,7 @@ WORK: Final = (
     "metrics",
     "diagnose",
     "limits",
+    "services certs --folder certificates",
 )
 """Each with exit code 0, in this order."""
 

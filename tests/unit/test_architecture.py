@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     },
     "backup": EVERYTHING,
     "cache": EVERYTHING,
+    "services": CORE,
     # It sees what is public, and what the stores say of themselves.
     "observe": CORE
     | {"_version", "readable", "migrate"}

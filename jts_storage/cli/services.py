@@ -1,0 +1,17 @@
+"""``services``: the stack of servers, beside the kit."""
+
+from __future__ import annotations
+
+import typer
+
+from jts_storage.cli.services_certs import add_certs
+
+services = typer.Typer(
+    help="The stack of servers on this machine, and what it needs.", no_args_is_help=True
+)
+add_certs(services)
+
+
+@services.callback()
+def _group() -> None:
+    """Keeps it a group while it has one command."""

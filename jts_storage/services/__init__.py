@@ -1,0 +1,1 @@
+"""The stack of servers beside the kit, as services of this machine."""
