@@ -39,8 +39,9 @@ def certs(
 ) -> None:
     """Make a certificate authority for development, and certificates for servers and clients.
 
-    Run it again to renew what ends soon: the authority stays, so clients go on trusting ca.pem.
-    Keep ca.key to yourself; whoever has it can pretend to be any of your servers.
+    Run it again to renew what ends soon: the authority stays, so clients go on trusting its ca.pem.
+    Give servers the folder server, and clients the folder client. Keep the folder authority to
+    yourself: whoever has its key can pretend to be any of your servers.
     """
     from jts_storage.services.certs import make_certificates
 

@@ -1,7 +1,8 @@
 """A certificate authority for development, and certificates of it for servers and clients.
 
-A folder has `ca.pem`, `server.pem` and `client.pem`, each with its `.key`. Who trusts `ca.pem`
-trusts all of them, also those that are made later: the authority stays when they are renewed.
+A folder has `authority/ca.pem`, `server/server.pem` and `client/client.pem`, each with its `.key`,
+and `ca.pem` again beside the latter two. Who trusts it trusts all of them, also those that are made
+later: the authority stays when they are renewed.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def make_certificates(
     with _locked(folder):
         authority, is_new = authority_of(folder)
         until = _end(authority.issued, days)
+        authority.publish()
         told = [_told(authority.issued, "made" if is_new else "kept")]
         for name in ("server", "client"):
             found = authority.found(name)
@@ -123,7 +125,8 @@ def _end(authority: Issued, days: int) -> datetime:
     if authority.expires_at <= now + timedelta(days=1):
         raise InvalidConfiguration(
             f"the authority {authority.file} ends on {authority.expires_at:%Y-%m-%d}",
-            remedy="Remove ca.pem and ca.key, run this again, and give the new ca.pem to clients.",
+            remedy=f"Remove {authority.file.parent}, run this again, and give the new ca.pem to"
+            " clients.",
         )
     return min(now + timedelta(days=days), authority.expires_at)
 

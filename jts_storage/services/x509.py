@@ -60,6 +60,11 @@ def host(name: str) -> str:
     return name.lower()
 
 
+def file_of(folder: Path, name: str) -> Path:
+    """Each in a folder of its own, so that a server can be given what is the server's alone."""
+    return folder / ("authority" if name == _AUTHORITY else name) / f"{name}.pem"
+
+
 @dataclass(frozen=True, slots=True)
 class Issued:
     """A certificate with its key, as they lie in a folder."""
@@ -129,11 +134,18 @@ class Authority:
             made = made.add_extension(
                 x509.SubjectAlternativeName([_general(each) for each in names]), critical=False
             )
-        issued = Issued(
-            name, self.folder / f"{name}.pem", made.sign(signer.key, hashes.SHA256()), key
-        )
-        _write(issued)
+        certificate = made.sign(signer.key, hashes.SHA256())
+        issued = Issued(name, file_of(self.folder, name), certificate, key)
+        _store(issued)
         return issued
+
+    def publish(self) -> None:
+        """Put its certificate, without its key, beside each that it issues."""
+        own = self.issued.file.read_bytes()
+        for name in _PURPOSES:
+            copy = file_of(self.folder, name).with_name(self.issued.file.name)
+            if not copy.exists() or copy.read_bytes() != own:
+                _write(copy, own)
 
 
 def authority_of(folder: Path) -> tuple[Authority, bool]:
@@ -141,7 +153,8 @@ def authority_of(folder: Path) -> tuple[Authority, bool]:
 
     :raises InvalidConfiguration: a half of it is missing, others can read its key, or it is none.
     """
-    file, key_file = folder / f"{_AUTHORITY}.pem", folder / f"{_AUTHORITY}.key"
+    file = file_of(folder, _AUTHORITY)
+    key_file = file.with_suffix(".key")
     if not file.exists() and not key_file.exists():
         return Authority(folder, _new_authority(folder)), True
     for missing, there in ((file, key_file), (key_file, file)):
@@ -154,7 +167,7 @@ def authority_of(folder: Path) -> tuple[Authority, bool]:
     if key_file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidConfiguration(
             f"{key_file} can be read by others, who could sign certificates",
-            remedy=f"Run chmod 600 {key_file}, or remove ca.pem and ca.key for a new authority.",
+            remedy=f"Run chmod 600 {key_file}, or remove {key_file.parent} for a new authority.",
         )
     try:
         issued = _read(folder, _AUTHORITY)
@@ -168,7 +181,7 @@ def authority_of(folder: Path) -> tuple[Authority, bool]:
 
 def _unfit(folder: Path, why: str) -> InvalidConfiguration:
     return InvalidConfiguration(
-        f"ca.pem and ca.key in {folder} are no authority: {why}",
+        f"ca.pem and ca.key in {file_of(folder, _AUTHORITY).parent} are no authority: {why}",
         remedy="Put those of the authority there, or remove both for a new one.",
     )
 
@@ -192,8 +205,8 @@ def _new_authority(folder: Path) -> Issued:
         .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
         .sign(key, hashes.SHA256())
     )
-    issued = Issued(_AUTHORITY, folder / f"{_AUTHORITY}.pem", made, key)
-    _write(issued)
+    issued = Issued(_AUTHORITY, file_of(folder, _AUTHORITY), made, key)
+    _store(issued)
     return issued
 
 
@@ -236,7 +249,7 @@ def _read(folder: Path, name: str) -> Issued:
     :raises OSError: a file is missing or must not be read.
     :raises ValueError: a file is no certificate, or no key of the kind that is made here.
     """
-    file = folder / f"{name}.pem"
+    file = file_of(folder, name)
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
     key = serialization.load_pem_private_key(file.with_suffix(".key").read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -244,19 +257,22 @@ def _read(folder: Path, name: str) -> Issued:
     return Issued(name, file, certificate, key)
 
 
-def _write(issued: Issued) -> None:
+def _store(issued: Issued) -> None:
     """The key first: one without its certificate is found out and made anew."""
     pem, format = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     key = issued.key.private_bytes(pem, format, serialization.NoEncryption())
-    for file, data in (
-        (issued.key_file, key),
-        (issued.file, issued.certificate.public_bytes(pem)),
-    ):
-        draft = file.with_name(f"{file.name}.new")
-        draft.unlink(missing_ok=True)
-        opened = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(opened, "wb") as writing:
-            writing.write(data)
-            writing.flush()
-            os.fsync(writing.fileno())
-        draft.replace(file)  # whoever reloads meanwhile reads one or the other, never a half
+    _write(issued.key_file, key)
+    _write(issued.file, issued.certificate.public_bytes(pem))
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Whoever reads it meanwhile has what was there or what is, never a half."""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = file.with_name(f"{file.name}.new")
+    draft.unlink(missing_ok=True)
+    opened = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(opened, "wb") as writing:
+        writing.write(data)
+        writing.flush()
+        os.fsync(writing.fileno())
+    draft.replace(file)

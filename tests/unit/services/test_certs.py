@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,11 @@ from jts_storage.errors import InvalidConfiguration
 from jts_storage.services import certs
 from jts_storage.services.certs import Certificate, make_certificates
 
-FILES = {"ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key"}
+FILES = {
+    *("authority/ca.pem", "authority/ca.key"),
+    *("server/ca.pem", "server/server.pem", "server/server.key"),
+    *("client/ca.pem", "client/client.pem", "client/client.key"),
+}
 
 
 @pytest.fixture
@@ -31,6 +36,13 @@ def states(found: list[Certificate]) -> dict[str, str]:
     return {each.name: each.state for each in found}
 
 
+PARTS = ("authority", "server", "client")
+
+
+def modes(paths: Iterable[Path]) -> set[int]:
+    return {each.stat().st_mode & 0o777 for each in paths}
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
 
@@ -38,9 +50,11 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_folder_is_filled_for_its_owner_alone(folder: Path) -> None:
     found = make_certificates(folder, ["gateway", "10.0.0.7", "Storage.Example.com"])
     assert states(found) == {"ca": "made", "server": "made", "client": "made"}
-    assert {each.name for each in folder.iterdir()} == FILES | {".lock"}
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}
+    files = {each for each in folder.rglob("*") if each.is_file()}
+    assert {str(each.relative_to(folder)) for each in files} == FILES | {".lock"}
+    assert modes(files) == {0o600}
+    assert modes({folder, *(each.parent for each in files)}) == {0o700}
+    assert len({(folder / part / "ca.pem").read_bytes() for part in PARTS}) == 1
     server = found[1]
     assert server.names == (
         *("localhost", "127.0.0.1", "::1"),
@@ -56,7 +70,7 @@ def test_an_umask_that_lets_all_read_changes_nothing(folder: Path) -> None:
         "make_certificates(pathlib.Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True, timeout=60)
-    assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}
+    assert modes(each for each in folder.rglob("*") if each.is_file()) == {0o600}
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
@@ -79,8 +93,8 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None
 def context(folder: Path, name: str, *, server: bool) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     made.verify_mode = ssl.CERT_REQUIRED
-    made.load_verify_locations(folder / "ca.pem")
-    made.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    made.load_verify_locations(folder / name / "ca.pem")
+    made.load_cert_chain(folder / name / f"{name}.pem", folder / name / f"{name}.key")
     made.verify_flags |= ssl.VERIFY_X509_STRICT
     return made
 
@@ -125,7 +139,9 @@ def test_a_renewal_keeps_the_authority_and_the_names(folder: Path) -> None:
     assert states(found) == {"ca": "kept", "server": "renewed", "client": "renewed"}
     assert found[1].names[-1] == "gateway"
     after = content(folder)
-    assert {name for name in FILES if after[name] == before[name]} == {"ca.pem", "ca.key"}
+    assert {name for name in FILES if after[name] == before[name]} == {
+        *("authority/ca.pem", "authority/ca.key", "server/ca.pem", "client/ca.pem")
+    }
     handshake(
         context(folder, "server", server=True), context(folder, "client", server=False), "gateway"
     )
@@ -147,15 +163,17 @@ def test_what_ends_soon_or_has_other_names_is_renewed(folder: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda folder, other: (folder / "server.key").unlink(),
-        lambda folder, other: (folder / "server.pem").write_text("no certificate"),
-        lambda folder, other: (folder / "server.key").write_bytes((other / "ca.key").read_bytes()),
-        lambda folder, other: (folder / "server.pem").write_bytes(
-            (other / "server.pem").read_bytes()
+        lambda folder, other: (folder / "server/server.key").unlink(),
+        lambda folder, other: (folder / "server/server.pem").write_text("no certificate"),
+        lambda folder, other: (folder / "server/server.key").write_bytes(
+            (other / "authority/ca.key").read_bytes()
+        ),
+        lambda folder, other: (folder / "server/server.pem").write_bytes(
+            (other / "server/server.pem").read_bytes()
         ),
         lambda folder, other: [
             (folder / name).write_bytes((other / name).read_bytes())
-            for name in ("server.pem", "server.key")
+            for name in ("server/server.pem", "server/server.key")
         ],
     ],
     ids=["no key", "garbage", "another key", "another certificate", "of another authority"],
@@ -185,29 +203,32 @@ def test_an_authority_that_is_not_fit_is_refused_and_nothing_is_written(
 ) -> None:
     make_certificates(folder)
     make_certificates(tmp_path / "other")
-    key, certificate = (folder / "ca.key").read_bytes(), (folder / "ca.pem").read_bytes()
-    server = (folder / "server.pem").read_bytes()
+    key, certificate = (
+        (folder / "authority/ca.key").read_bytes(),
+        (folder / "authority/ca.pem").read_bytes(),
+    )
+    server = (folder / "server/server.pem").read_bytes()
 
     def refused(says: str) -> None:
         with pytest.raises(InvalidConfiguration, match=says):
             make_certificates(folder, renew=True)
-        assert (folder / "server.pem").read_bytes() == server
+        assert (folder / "server/server.pem").read_bytes() == server
 
-    (folder / "ca.key").unlink()
+    (folder / "authority/ca.key").unlink()
     refused(r"ca\.key is not.*Put ca\.key back")
-    (folder / "ca.key").write_bytes((tmp_path / "other" / "ca.key").read_bytes())
-    (folder / "ca.key").chmod(0o600)
+    (folder / "authority/ca.key").write_bytes((tmp_path / "other/authority/ca.key").read_bytes())
+    (folder / "authority/ca.key").chmod(0o600)
     refused("no authority: the key is another's")
-    (folder / "ca.key").write_bytes(b"no key")
+    (folder / "authority/ca.key").write_bytes(b"no key")
     refused("no authority: ")
-    (folder / "ca.key").write_bytes((folder / "server.key").read_bytes())
-    (folder / "ca.pem").write_bytes(server)
+    (folder / "authority/ca.key").write_bytes((folder / "server/server.key").read_bytes())
+    (folder / "authority/ca.pem").write_bytes(server)
     refused("or the certificate no authority's")
-    (folder / "ca.pem").write_bytes(certificate)
-    (folder / "ca.key").write_bytes(key)
-    (folder / "ca.key").chmod(0o640)
+    (folder / "authority/ca.pem").write_bytes(certificate)
+    (folder / "authority/ca.key").write_bytes(key)
+    (folder / "authority/ca.key").chmod(0o640)
     refused(r"can be read by others.*chmod 600")
-    (folder / "ca.key").chmod(0o600)
+    (folder / "authority/ca.key").chmod(0o600)
     folder.chmod(0o770)
     refused(r"others can write to .*chmod 700")
     folder.chmod(0o700)
@@ -218,8 +239,8 @@ def test_an_authority_that_ends_is_told(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("jts_storage.services.x509._AUTHORITY_DAYS", 20)
     found = make_certificates(folder)
     assert found[1].expires_at <= found[0].expires_at  # no certificate outlives it
-    (folder / "ca.pem").unlink()
-    (folder / "ca.key").unlink()
+    (folder / "authority/ca.pem").unlink()
+    (folder / "authority/ca.key").unlink()
     monkeypatch.setattr("jts_storage.services.x509._AUTHORITY_DAYS", 1)
     with pytest.raises(InvalidConfiguration, match=r"the authority .* ends on .*give the new"):
         make_certificates(folder)
