@@ -255,6 +255,22 @@ async def test_a_renewed_certificate_is_taken_and_no_stream_is_dropped(edge: Edg
     assert edge.requests(SUBSCRIBE) == [200]
 
 
+@pytest.mark.slow  # nginx gives up what is silent for a minute, unless it is told not to
+async def test_a_silent_stream_is_not_given_up(edge: Edge) -> None:
+    begun = len(edge.requests(SUBSCRIBE))
+    async with (
+        Storage.open(client(edge)) as storage,
+        storage.subscribe("silent", CandlesImported, from_="now") as events,
+    ):
+        await asyncio.sleep(75)
+        assert len(edge.requests(SUBSCRIBE)) == begun
+        async with storage.unit_of_work() as uow:
+            uow.events.add(CandlesImported(series=KEY, rows=1))
+            await uow.commit()
+        assert await events.next(within=30) is not None
+        await events.acknowledge()
+
+
 async def newly_shown(edge: Edge, before: str) -> str:
     """Old workers take connections until they have heard of their end."""
     for _ in range(600):
