@@ -57,7 +57,8 @@ class Edge:
         self.http, self.https = free_port(), free_port()
         values = {
             "EDGE_STATE": str(self.folder),
-            "EDGE_CERTIFICATES": str(self.certificates),
+            "EDGE_SERVER_FILES": str(self.certificates / "server"),
+            "EDGE_CLIENT_FILES": str(self.certificates / "client"),
             "EDGE_RESOLVER": "127.0.0.1",
             "EDGE_HTTP_LISTEN": f"127.0.0.1:{self.http}",
             "EDGE_HTTPS_LISTEN": f"127.0.0.1:{self.https}",
