@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from jts_storage._version import __version__

@@ -97,9 +97,9 @@ class Replica:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, password: str = PASSWORD) -> None:
-        account = dict(zip(("user", "group"), _account() or (), strict=False))
-        if account:
-            os.chown(self.data, account["user"], account["group"])
+        user, group = _account() or (None, None)
+        if user is not None and group is not None:
+            os.chown(self.data, user, group)
         command = [
             *("bash", str(self.servers.folder / "replica.sh")),
             *("-p", str(self.port), "-k", str(self.data)),
@@ -118,7 +118,8 @@ class Replica:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                **account,
+                user=user,
+                group=group,
             )
 
     def log(self) -> str:
