@@ -333,3 +333,27 @@ def test_the_cluster_names_those_that_there_are(file: str) -> None:
     ] == [{"1"}, {"2"}]
     for name in who:
         assert SERVICES[name]["environment"]["REPLICA"] == name
+
+
+def test_nginx_is_told_what_its_file_asks_for(tmp_path: Path) -> None:
+    """Filled in as the container does it."""
+    service = SERVICES["nginx"]
+    template = ROOT / "ops" / "nginx" / "nginx.conf.template"
+    told = {
+        name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", it) for name, it in service["environment"].items()
+    }
+    assert told.keys() == set(re.findall(r"\$\{(\w+)\}", template.read_text()))
+    if shutil.which("envsubst") is None:
+        pytest.skip("NOT RUN: envsubst is not installed: apt-get install gettext-base")
+    *shell, script = service["entrypoint"]
+    script = script.replace("$$", "$").replace("/etc/jts/", f"{template.parent}/")
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("exec nginx", "exec true")
+    path = {"PATH": os.environ["PATH"]}
+    subprocess.run([*shell, script], env={**told, **path}, check=True, timeout=60)
+    made = (tmp_path / "nginx.conf").read_text()
+    assert "listen 8443 ssl http2;" in made
+    assert "https://$host:8443$request_uri" in made
+    # What nginx fills in itself is still there.
+    assert re.findall(r"\$\w+", made) == re.findall(r"\$\w+", template.read_text())
+    mounted = str(service["volumes"])
+    assert all(told[name] in mounted for name in ("EDGE_SERVER_FILES", "EDGE_CLIENT_FILES"))
