@@ -255,20 +255,30 @@ async def test_a_renewed_certificate_is_taken_and_no_stream_is_dropped(edge: Edg
     assert edge.requests(SUBSCRIBE) == [200]
 
 
-@pytest.mark.slow  # nginx gives up what is silent for a minute, unless it is told not to
-async def test_a_silent_stream_is_not_given_up(edge: Edge) -> None:
-    begun = len(edge.requests(SUBSCRIBE))
-    async with (
-        Storage.open(client(edge)) as storage,
-        storage.subscribe("silent", CandlesImported, from_="now") as events,
-    ):
-        await asyncio.sleep(75)
-        assert len(edge.requests(SUBSCRIBE)) == begun
+@pytest.mark.slow  # nginx gives up after a minute, unless it is told not to
+async def test_streams_that_wait_are_not_given_up(edge: Edge) -> None:
+    """A reader that works on what it has got, and a subscription without events."""
+    key = SeriesKey("035720", Timeframe.M1, "KRX")
+    candles = make_candles(key, ROWS)
+    begun = [len(edge.requests(path)) for path in (STREAM, SUBSCRIBE)]
+    async with Storage.open(client(edge)) as storage:
         async with storage.unit_of_work() as uow:
-            uow.events.add(CandlesImported(series=KEY, rows=1))
+            await uow.candles.save_many(key, candles)
             await uow.commit()
-        assert await events.next(within=30) is not None
-        await events.acknowledge()
+        reading = storage.candles.stream(
+            key, candles[0].timestamp, candles[-1].timestamp, block_rows=1_000
+        )
+        async with storage.subscribe("silent", CandlesImported, from_="now") as events:
+            rows = len(await anext(reading))
+            await asyncio.sleep(75)
+            assert [len(edge.requests(path)) for path in (STREAM, SUBSCRIBE)] == begun
+            rows += sum([len(block) async for block in reading])
+            assert rows == ROWS
+            async with storage.unit_of_work() as uow:
+                uow.events.add(CandlesImported(series=KEY, rows=1))
+                await uow.commit()
+            assert await events.next(within=30) is not None
+            await events.acknowledge()
 
 
 async def newly_shown(edge: Edge, before: str) -> str:
