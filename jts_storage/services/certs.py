@@ -144,7 +144,11 @@ def _locked(folder: Path) -> Iterator[None]:
     :raises InvalidConfiguration: others can write to it, or another process has it.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in reversed((folder, *folder.parents)):
+            if not each.exists():  # .jts, too, which is not served if others can read it
+                each.mkdir(mode=0o700, exist_ok=True)
+        if not folder.is_dir():
+            raise NotADirectoryError
     except (FileExistsError, NotADirectoryError) as exc:
         raise InvalidConfiguration(
             f"{folder} is no folder", remedy="Name another by --folder."

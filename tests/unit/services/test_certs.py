@@ -53,7 +53,7 @@ def test_a_folder_is_filled_for_its_owner_alone(folder: Path) -> None:
     files = {each for each in folder.rglob("*") if each.is_file()}
     assert {str(each.relative_to(folder)) for each in files} == FILES | {".lock"}
     assert modes(files) == {0o600}
-    assert modes({folder, *(each.parent for each in files)}) == {0o700}
+    assert modes({folder.parent, folder, *(each.parent for each in files)}) == {0o700}
     assert len({(folder / part / "ca.pem").read_bytes() for part in PARTS}) == 1
     server = found[1]
     assert server.names == (
