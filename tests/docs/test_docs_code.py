@@ -20,7 +20,7 @@ RUNNER = Path(__file__).with_name("run_page.py")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # exchange_calendars uses what pandas deprecates.
 WARNINGS = (*forked.STRICT, ("ignore", "Series.values returning an ndarray"))
-SHELL_WORDS = {"cd", "export", "git", "pip", "python", "python3", "docker", "cp"}
+SHELL_WORDS = {"cd", "export", "git", "pip", "python", "python3", "docker", "kubectl", "cp"}
 
 _spec = spec_from_file_location("run_page", RUNNER)
 assert _spec is not None

@@ -57,6 +57,7 @@ WORK: Final = (
     "diagnose",
     "limits",
     "services down",
+    "services certs --folder certificates",
 )
 """Each with exit code 0, in this order."""
 
