@@ -97,7 +97,7 @@ def test_no_two_services_share_a_port() -> None:
         all_ports({"nginx": 80})
 
 
-@pytest.mark.parametrize("name", COMPOSE.keys() & STACK.keys())
+@pytest.mark.parametrize("name", sorted(COMPOSE.keys() & STACK.keys()))
 def test_the_compose_file_and_the_description_agree(name: str) -> None:
     needs = set(COMPOSE[name].get("depends_on") or ()) & STACK.keys()
     assert needs <= with_needs([name])
