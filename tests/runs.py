@@ -14,6 +14,7 @@ _TESTS: Final = Path(__file__).parent
 LONGEST: Final = (
     "contract/test_storage_contracts.py",
     "contract/test_clickhouse_contracts.py",
+    "integration/cluster/test_contracts_on_a_cluster.py",
     "integration/unit_of_work/test_why_table.py",
     "integration/test_reading.py",
     "remote/test_remote_contracts.py",

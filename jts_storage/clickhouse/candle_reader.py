@@ -87,6 +87,7 @@ class ClickHouseCandleReader(ReadsPieces):
         self._given_at_once = 0
         self._panels = PanelReader(manager, self._candles)
         self._is_ours = False
+        self._is_distributed = False
         self._partition_key = ""
         self._duplicates_met_at: dict[SeriesKey, float] = {}
 
@@ -387,7 +388,7 @@ class ClickHouseCandleReader(ReadsPieces):
             )
         # The original table is asked for each time: a migration may replace it at any moment.
         engine, partition_key = found[0]
-        is_distributed = engine == "Distributed"
+        is_distributed = self._is_distributed = engine == "Distributed"
         # What lies behind is not asked, so it may be split by year too.
         self._partition_key = self._by_year if is_distributed else partition_key
         self._is_ours = "Replacing" in engine or is_distributed

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    delete,
     func,
     literal_column,
     not_,
@@ -31,7 +30,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.readable_rows import MISFITS, readable, values_of
 from jts_storage.clickhouse.sql import literal
 from jts_storage.clickhouse.statements import write_settings
-from jts_storage.clickhouse.tables import AnyTableModel, table_of
+from jts_storage.clickhouse.tables import AnyTableModel, holding, table_of
 from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
 from jts_storage.domain.arrow import decimals_of, plain_array
 from jts_storage.errors import StorageError
@@ -178,6 +177,14 @@ class DeclaredTable:
             else:
                 return
 
+    def is_one_part(self, rows: pa.Table) -> bool:
+        """Return whether these make one part, which is there in whole or not at all."""
+        if self.model.partition_by is not None or rows.num_rows > WRITE_ROWS:
+            return False
+        # One insert of two keys may be one on each of two shards, of which one fails.
+        is_spread = self._manager.config.cluster is not None and rows.num_rows > 1
+        return not is_spread or len(rows.column(self.model.key[0]).unique()) == 1
+
     def replace(self, rows: pa.Table, version: int) -> None:
         """Store rows in place of those of their keys and earlier versions; twice is once."""
         for piece in in_blocks(rows, WRITE_ROWS):
@@ -191,7 +198,8 @@ class DeclaredTable:
 
     def forget(self, version: int) -> None:
         """Delete what was appended under a version that does not count."""
-        statement = _delete(self.table, self.model.version, version)
+        name = holding(self.table.name, self._manager.config.cluster)
+        statement = _delete(name, self.table, self.model.version, version)
         self._manager.execute(statement, settings=_DELETING, idempotent=True)
 
     def write(self, rows: pa.Table, version: int, offset: int = 0) -> None:
@@ -290,8 +298,11 @@ def _is_moment(declared: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(declared) or pa.types.is_date(declared))
 
 
-def _delete(table: Table, name: str, version: int) -> str:
-    return text_of(delete(table).where(table.c[name] == version))
+def _delete(name: str, table: Table, version: str, number: int) -> str:
+    """
+    :param name: of the table that holds the rows, and what a cluster needs beside it.
+    """
+    return f"DELETE FROM {name} WHERE {text_of(table.c[version] == number)}"
 
 
 @cache

@@ -26,6 +26,12 @@ _KEEPER = "The cluster's coordination is not available right now; it is tried ag
 _unreachable = Meaning(
     ConnectionFailed, "Check that the server is up and reachable.", repeatable=True
 )
+_shard_away = Meaning(
+    ConnectionFailed,
+    "The server that was asked could not reach another one of its cluster, which the text names:"
+    " bring that one back. Reads are refused meanwhile, for they would lack its rows.",
+    repeatable=True,
+)
 _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, _CREDENTIALS)
 _keeper = Meaning(remedy=_KEEPER, repeatable=True)
@@ -55,7 +61,8 @@ MEANINGS: dict[int, Meaning] = {
     203: _unreachable,
     209: _unreachable,  # SOCKET_TIMEOUT
     210: _unreachable,  # NETWORK_ERROR
-    279: _unreachable,  # ALL_CONNECTION_TRIES_FAILED
+    279: _shard_away,  # ALL_CONNECTION_TRIES_FAILED
+    519: _shard_away,  # NO_REMOTE_SHARD_AVAILABLE
     198: Meaning(
         ConnectionFailed, "The host's name cannot be resolved; check it.", repeatable=True
     ),

@@ -35,7 +35,7 @@ from jts_storage.clickhouse.stored_rows import (
     numbers_of,
     places,
 )
-from jts_storage.clickhouse.tables import local_name
+from jts_storage.clickhouse.tables import holding
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS
@@ -143,10 +143,7 @@ class CandleHistory:
 
     def forget(self, before: int, snapshots: Sequence[int]) -> int:
         """Delete what was replaced before a version and no snapshot shows; return how much."""
-        cluster = self._manager.config.cluster
-        name = self._history.name
-        if cluster is not None:
-            name = f"{local_name(name)} ON CLUSTER {cluster}"
+        name = holding(self._history.name, self._manager.config.cluster)
         count, delete = statements.forget(self._history, name, snapshots)
         bound = {"before": before}
         rows = int(self._manager.execute(count, bound)[0][0])

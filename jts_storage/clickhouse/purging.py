@@ -14,7 +14,7 @@ from jts_storage.clickhouse import purge_statements as statements
 from jts_storage.clickhouse.change_log import Change, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.statements import names_of
-from jts_storage.clickhouse.tables import Tables, local_name
+from jts_storage.clickhouse.tables import Tables, holding
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.errors import StorageError
 
@@ -118,8 +118,7 @@ class HistoryPurge:
         return int(self._manager.execute(query, bound, settings=statements.IN_ORDER)[0][0])
 
     def _named(self, name: str) -> str:
-        cluster = self._manager.config.cluster
-        return name if cluster is None else f"{local_name(name)} ON CLUSTER {cluster}"
+        return holding(name, self._manager.config.cluster)
 
 
 def _bounds(keys: Sequence[SeriesKey] | None, before: int) -> Iterator[dict[str, Any]]:

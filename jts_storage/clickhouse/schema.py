@@ -6,6 +6,7 @@ the same kind of text: the CREATE of the models, and the one that the server kee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -20,11 +21,12 @@ from jts_storage.clickhouse.create_texts import TableText, parse
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.rebuilding import Rebuild
 from jts_storage.clickhouse.renames import renamed_columns
-from jts_storage.clickhouse.tables import build, table_of
+from jts_storage.clickhouse.tables import build, on_all, table_of
 from jts_storage.models.tables import TableModel
 from jts_storage.ports.schema import NOTHING, THERE, Difference
 
 _KEPT_BY_MIGRATIONS: Final = "_legacy"
+_CHANGES: Final = re.compile(r"\b((?:ALTER|CREATE|ATTACH) TABLE \S+)(?! ON CLUSTER)(?=[\s;]|$)")
 
 
 def differences(
@@ -58,8 +60,16 @@ def differences(
             continue
         wanted, actual = parse(create), parse(present[name])
         apart = list(compare(name, wanted, actual, limits=limits))
-        found += _with_rebuild(apart, name, create, present) if cluster is None else apart
+        if cluster is None:
+            found += _with_rebuild(apart, name, create, present)
+        else:
+            found += [replace(each, remedy=everywhere(each.remedy, cluster)) for each in apart]
     return found
+
+
+def everywhere(remedy: str, cluster: str) -> str:
+    """What mends every server of the cluster: a table is one on each."""
+    return _CHANGES.sub(rf"\1 ON CLUSTER {cluster}", remedy)
 
 
 def texts_of(metadata: MetaData) -> dict[str, TableText]:
@@ -102,10 +112,10 @@ def _missing(
     made: Mapping[str, str],
     present: Mapping[str, str],
 ) -> Difference:
-    remedy = create
+    cluster, remedy = manager.config.cluster, create
     warning = "If it had rows, they are not in this database: restore or import them afterwards."
     if name in _detached(manager):
-        remedy, warning = f"ATTACH TABLE {name}", ""
+        remedy, warning = f"ATTACH TABLE {on_all(name, cluster)}", ""
     elif alike := [
         other
         for other, text in present.items()
@@ -113,7 +123,7 @@ def _missing(
         and _KEPT_BY_MIGRATIONS not in other
         and not list(compare(name, parse(create), parse(text)))
     ]:
-        remedy = f"RENAME TABLE {alike[0]} TO {name}"
+        remedy = f"RENAME TABLE {alike[0]} TO {on_all(name, cluster)}"
         warning = (
             f"{', '.join(alike)} has just its form, and perhaps its rows. If that is another table,"
             f" create a new one: {create}."

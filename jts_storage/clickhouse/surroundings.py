@@ -1,4 +1,4 @@
-"""Views, dictionaries, failing mutations and unmerged parts that affect the tables of the kit.
+"""Views, dictionaries, settings, mutations and parts that affect the tables of the kit.
 
 No CREATE TABLE shows them: views that every insert runs through, dictionaries that read a table,
 changes of rows that fail again and again, and parts that nobody merges. No system table says
@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from sqlalchemy import MetaData, func, select
+from sqlalchemy import MetaData, exists, func, select
 
 from jts_storage.clickhouse import system
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.sql import literal, quoted
 from jts_storage.clickhouse.tables import AnyTableModel, build, table_of
-from jts_storage.ports.schema import MUTATION, NOTHING, PARTS, READER, VIEW, Difference
+from jts_storage.ports.schema import MUTATION, NOTHING, PARTS, READER, SETTING, VIEW, Difference
 
 _STORE: Final = "clickhouse"
+_SKIPPING: Final = "skip_unavailable_shards"
 _SHOWN: Final = 200
 """Characters of what ClickHouse says of a failure."""
 
@@ -40,6 +41,7 @@ def differences(
         *_dictionaries(manager, names),
         *_failing_mutations(manager, names),
         *_unmerged(manager, names),
+        *_skipping(manager, names),
     ]
 
 
@@ -131,6 +133,27 @@ def _unmerged(manager: ClickHouseManager, names: Collection[str]) -> Iterator[Di
             f"{parts} in {partition}",
             f"SYSTEM START MERGES {quoted(name)}; OPTIMIZE TABLE {quoted(name)} FINAL",
             "Merges were stopped, or do not keep up with many small inserts. No row is lost.",
+        )
+
+
+def _skipping(manager: ClickHouseManager, names: Collection[str]) -> Iterator[Difference]:
+    """Whoever names the cluster is safe from this setting, and nobody else is."""
+    c, tables = system.settings.c, system.tables.c
+    is_spread = exists().where(
+        system.is_here(system.tables), tables.name.in_(names), tables.engine == "Distributed"
+    )
+    query = select(c.value).where(c.name == _SKIPPING, c.value != "0", is_spread)
+    for (value,) in manager.execute(text_of(query)):
+        yield Difference(
+            _STORE,
+            _SKIPPING,
+            SETTING,
+            "0",
+            str(value),
+            f"ALTER USER {quoted(manager.config.user)} SETTINGS {_SKIPPING} = 0",
+            "While a shard is away, reads give the rows of the others as if they were all. Where"
+            " the user or its profile stands in a file of the server, change it there; a connection"
+            " that names its cluster asks for 0 itself.",
         )
 
 

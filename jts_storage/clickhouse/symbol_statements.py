@@ -36,9 +36,7 @@ def select_above(symbols: Table) -> str:
 def select_codes(symbols: Table) -> str:
     """Select the codes of the symbols of a market."""
     c = Final(symbols).c
-    return text_of(
-        select(c.code).select_from(Final(symbols)).where(c.market == bindparam("market"))
-    )
+    return text_of(select(c.code).where(c.market == bindparam("market")))
 
 
 @cache

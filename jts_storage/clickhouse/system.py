@@ -27,6 +27,7 @@ parts = _system(
 merges = _system("merges", "table")
 mutations = _system("mutations", "table", "mutation_id", "command", "is_done", "latest_fail_reason")
 merge_tree_settings = table("merge_tree_settings", column("name"), column("value"), schema="system")
+settings = table("settings", column("name"), column("value"), schema="system")
 processes = table("processes", column("elapsed"), column("query"), schema="system")
 detached_tables = _system("detached_tables", "table")
 backups = table("backups", column("status"), schema="system")

@@ -174,6 +174,16 @@ def local_name(name: str) -> str:
     return f"{name}{_LOCAL_SUFFIX}"
 
 
+def on_all(name: str, cluster: str | None) -> str:
+    """A table's name, and what says that all servers of a cluster are meant."""
+    return name if cluster is None else f"{name} ON CLUSTER {cluster}"
+
+
+def holding(name: str, cluster: str | None) -> str:
+    """The table that holds the rows, and what a cluster needs beside it to change them."""
+    return on_all(name if cluster is None else local_name(name), cluster)
+
+
 def spread(cluster: str, name: str, sharded_by: Column[Any]) -> engines.Distributed:
     """The engine that spreads rows over the local tables of a cluster."""
     return engines.Distributed(

@@ -210,6 +210,9 @@ def _essence(type_name: str) -> str:
 
 def _connection_options(config: ClickHouseConfig) -> dict[str, Any]:
     settings = dict(config.settings)
+    if config.cluster is not None:
+        # A server's profile may say otherwise: half of the rows would then pass for all.
+        settings.setdefault("skip_unavailable_shards", 0)
     if config.readonly:
         settings.setdefault("readonly", 2)
     options: dict[str, Any] = {

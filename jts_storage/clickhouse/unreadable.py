@@ -13,7 +13,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.rebuilding import free_name
 from jts_storage.clickhouse.sql import literal
 from jts_storage.clickhouse.symbol_model import symbol_from_row
-from jts_storage.clickhouse.tables import Tables, build
+from jts_storage.clickhouse.tables import Tables, build, holding
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.ports.schema import ROWS, Difference
@@ -53,7 +53,8 @@ def _candles(manager: ClickHouseManager, tables: Tables, taken: set[str]) -> Ite
     if counted:
         shown = ", ".join(f"{rows} of timeframe {frame!r}" for frame, rows in counted)
         listed = ", ".join(map(literal, _FRAMES))
-        yield _moved("candles", shown, f"timeframe NOT IN ({listed}) OR symbol = ''", taken)
+        where, cluster = f"timeframe NOT IN ({listed}) OR symbol = ''", manager.config.cluster
+        yield _moved("candles", shown, where, taken, cluster)
 
 
 def _symbols(manager: ClickHouseManager, tables: Tables, taken: set[str]) -> Iterator[Difference]:
@@ -73,15 +74,18 @@ def _symbols(manager: ClickHouseManager, tables: Tables, taken: set[str]) -> Ite
     if wrong:
         codes = ", ".join(map(literal, list(wrong)[:_MOST]))
         more = f" Look again for the other {len(wrong) - _MOST}." if len(wrong) > _MOST else ""
+        cluster = manager.config.cluster
         other = (
-            " Or give those without a market one: ALTER TABLE symbols UPDATE market = 'OTHER'"
-            f" WHERE market = ''.{more}"
+            f" Or give those without a market one: ALTER TABLE {holding('symbols', cluster)}"
+            f" UPDATE market = 'OTHER' WHERE market = ''.{more}"
         )
         shown = f"{len(wrong)} ({next(iter(wrong.values()))})"
-        yield _moved("symbols", shown, f"code IN ({codes})", taken, other)
+        yield _moved("symbols", shown, f"code IN ({codes})", taken, cluster, other)
 
 
-def _moved(table: str, shown: str, where: str, taken: set[str], more: str = "") -> Difference:
+def _moved(
+    table: str, shown: str, where: str, taken: set[str], cluster: str | None, more: str = ""
+) -> Difference:
     """Say how to move rows out of the way, into a table of their own."""
     kept = free_name(f"{table}_unreadable", taken)
     return Difference(
@@ -91,6 +95,6 @@ def _moved(table: str, shown: str, where: str, taken: set[str], more: str = "") 
         "all readable",
         f"left out of lists: {shown}",
         f"CREATE TABLE {kept} ENGINE = MergeTree ORDER BY tuple() AS SELECT * FROM {table}"
-        f" WHERE {where}; ALTER TABLE {table} DELETE WHERE {where}",
+        f" WHERE {where}; ALTER TABLE {holding(table, cluster)} DELETE WHERE {where}",
         f"Another program may need them: {kept} keeps them until somebody drops it.{more}",
     )

@@ -23,6 +23,9 @@ PARTS: Final = "parts"
 ROWS: Final = "rows"
 """What a difference calls rows that lists leave out, since they are nothing the kit knows."""
 
+SETTING: Final = "setting"
+"""What a difference calls a setting of the server under which answers are not what they seem."""
+
 VIEW: Final = "view"
 """What a difference calls a view through which every write runs."""
 
@@ -36,7 +39,7 @@ STATES: Final = frozenset({DAMAGE, MUTATION, PARTS, ROWS})
 """Differences in what is stored and not in its form: migrations do not mend them, and a storage
 opens with them, or nothing could be read until they are mended."""
 
-UNMIGRATED: Final = STATES | {VIEW, READER, TRIGGER}
+UNMIGRATED: Final = STATES | {SETTING, VIEW, READER, TRIGGER}
 """What migrations neither make nor mend."""
 
 

@@ -60,6 +60,7 @@ _ACKNOWLEDGES_TOO_EARLY: Final[Mapping[str, str]] = {
     "insert_distributed_sync": _ON_ONE_HOST,
 }
 """Settings that must not be off, and what would happen then."""
+_LEAVES_OUT: Final = "skip_unavailable_shards"
 
 
 def _split_port(host: str) -> tuple[str, str | None]:
@@ -87,6 +88,12 @@ def _checked_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
             raise InvalidConfiguration(
                 f"settings has {name}={values[name]!r}: {why}", remedy=f"Leave {name} out."
             )
+    if str(values.get(_LEAVES_OUT, 0)).lower() not in _OFF:
+        raise InvalidConfiguration(
+            f"settings has {_LEAVES_OUT}={values[_LEAVES_OUT]!r}: while a shard is away, reads"
+            " would give the rows of the others as if they were all",
+            remedy=f"Leave {_LEAVES_OUT} out.",
+        )
     if not all(map(is_text, values)):
         raise ValueError("should be a mapping by name")
     return MappingProxyType(dict(values))
@@ -134,8 +141,8 @@ class ClickHouseConfig(RetryPolicy):
     :param idle_check: seconds of idleness after which a connection is pinged before use.
     :param readonly: ask the server to refuse writes (``readonly=2``: settings may still change).
     :param settings: ClickHouse settings sent with every statement; those under which an insert is
-        acknowledged before it is stored are refused.
-    :param cluster: name of the cluster the DDL is meant for.
+        acknowledged before it is stored, or a read leaves rows out, are refused.
+    :param cluster: name of the cluster that the tables are spread over.
     :param embedded_path: directory of the embedded engine, or ``":memory:"``; no server then.
     :param fsync: whether an embedded insert is on disk when it is acknowledged.
     :raises InvalidConfiguration: naming the field and its value.

@@ -16,9 +16,9 @@ from jts_storage._runtime.waking import Waiters
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.shards import check_shards
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
-from jts_storage.clickhouse.transport import WRITE_ROWS
 from jts_storage.clickhouse.versions import paused_for_too_long
 from jts_storage.domain.changes import CommitChanges, TableChange
 from jts_storage.errors import Conflict, SchemaDrift
@@ -130,6 +130,8 @@ class Stores:
 
     def _look(self, changes: CommitChanges) -> Look:
         self.clickhouse.connect()
+        # What is decided while a shard is away could be finished by nobody until it is back.
+        check_shards(self.clickhouse)
         tables = changes.tables_in("clickhouse")
         for change in tables:
             self.declared(change.name).check()
@@ -137,18 +139,20 @@ class Stores:
             if changes.candles:
                 self.candles.check_writable()
                 return Look(is_one_insert=False)
-            return Look(is_one_insert=len(tables) == 1 and self._is_one_insert(tables[0]))
+            return Look(is_one_insert=len(tables) == 1 and self._is_one_part(tables[0]))
         if not changes.symbols:
             return Look(is_one_insert=self.candles.is_one_part(changes.candles))
         if changes.candles:
             self.candles.check_writable()
         codes = set(changes.symbols.column("code").to_pylist())
         above = self.symbols.version_before_now(codes)
-        return Look(is_one_insert=not (changes.candles or tables), symbols_above=above)
+        is_one_insert = not (changes.candles or tables) and self.symbols.table.is_one_part(
+            changes.symbols
+        )
+        return Look(is_one_insert, symbols_above=above)
 
-    def _is_one_insert(self, change: TableChange) -> bool:
-        is_one_part = self.declared(change.name).model.partition_by is None
-        return is_one_part and change.rows.num_rows <= WRITE_ROWS
+    def _is_one_part(self, change: TableChange) -> bool:
+        return self.declared(change.name).is_one_part(change.rows)
 
     async def store_candles(
         self, changes: CommitChanges, finish_earlier: FinishEarlier

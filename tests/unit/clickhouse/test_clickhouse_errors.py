@@ -33,7 +33,8 @@ LESS = "Ask for less at once, or raise max_execution_time."
 
 CODES: dict[int, tuple[type[StorageError], str, bool]] = {
     **dict.fromkeys((10, 16, 47, 60, 81), (SchemaDrift, MIGRATE, False)),
-    **dict.fromkeys((100, 102, 203, 209, 210, 279), (ConnectionFailed, REACH, True)),
+    **dict.fromkeys((100, 102, 203, 209, 210), (ConnectionFailed, REACH, True)),
+    **dict.fromkeys((279, 519), (ConnectionFailed, "bring that one back", True)),
     **dict.fromkeys((192, 193, 194, 516), (ConnectionFailed, CREDENTIALS, False)),
     **dict.fromkeys((225, 285, 319, 999), (StorageError, KEEPER, True)),
     **dict.fromkeys((159, 160), (StorageError, LESS, False)),
