@@ -81,7 +81,8 @@ class MongoDBManager:
         """A manager with the hosts, credentials, TLS, pool and concerns of a Motor client.
 
         Only its write concern is raised, where it is less than what the kit's writes need: they
-        are acknowledged by a majority, which has them in its journals.
+        are acknowledged by a majority, which has them in its journals. Where it has no read
+        concern, what a majority has is read.
 
         It opens connections of its own and never closes the caller's client.
 
@@ -91,10 +92,11 @@ class MongoDBManager:
         options, hosts = opened_with(motor_client)
         concern = motor_client.write_concern.document.get("w")
         safe = {"w": concern if isinstance(concern, str) else "majority", "journal": True}
+        level = motor_client.read_concern.level or "majority"
         named = motor_client.get_default_database("jts").name
         manager = cls(replace(config or MongoDBConfig(), database=database or named))
         manager._hosts = hosts
-        manager._connect = lambda: AsyncMongoClient(**options | safe)
+        manager._connect = lambda: AsyncMongoClient(**options | safe | {"readConcernLevel": level})
         manager.retries = Retries(manager.config, manager._hosts)
         return manager
 
