@@ -65,9 +65,7 @@ class Pairs:
                 await uow.candles.save_many(_KEY, [candle(told.number, told.number)])
                 found = await uow.ingestion.checkpoints.get(ORDER)
                 before = list(found.data["appended"]) if found else []
-                await uow.ingestion.checkpoints.save(
-                    ORDER, {"appended": [*before, told.number]}
-                )
+                await uow.ingestion.checkpoints.save(ORDER, {"appended": [*before, told.number]})
                 await uow.commit()
         except ConnectionFailed as error:
             told.answer, told.error = "unknown", str(error)
@@ -107,6 +105,4 @@ class Pairs:
 
 
 def _formula(name: str, expression: str) -> Formula:
-    return Formula(
-        name=name, expression=expression, category=FormulaCategory.ENTRY, tags=(ORDER,)
-    )
+    return Formula(name=name, expression=expression, category=FormulaCategory.ENTRY, tags=(ORDER,))

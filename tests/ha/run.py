@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from jts_storage.local_servers.mongod import LocalMongod
 from tests.ha.mongo_faults import KINDS as SET_KINDS
@@ -31,6 +31,7 @@ from tests.ha.postgres_pair import Pair
 from tests.ha.servers import Stores
 from tests.ha.standstill import Struck, standstills
 from tests.histories.faults import Strikes
+from tests.histories.history import store_of
 from tests.histories.run import Outcome, Plan, run_round, shown
 
 WORK = ("ledger", "candles", "checkpoint", "event")
@@ -45,10 +46,15 @@ class Faults(Strikes, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Stores to work on, and what befalls one of them."""
+    """Stores to work on, and what befalls one of them.
+
+    :param touches: the store that this is, as `history.STORES` has it: what writes nothing to it
+        goes on meanwhile.
+    """
 
     stores: Stores
     faults: Faults
+    touches: str
 
 
 @contextmanager
@@ -71,7 +77,7 @@ def mongo_nodes(
         Stores(folder, {"mongo_url": members.url}, asked={"mongo_url": ask}) as stores,
     ):
         chosen = tuple(kinds) or SET_KINDS
-        yield Nodes(stores, SetFaults(members, Random(seed), kinds=chosen, **given))
+        yield Nodes(stores, SetFaults(members, Random(seed), kinds=chosen, **given), "documents")
 
 
 @contextmanager
@@ -93,7 +99,7 @@ def postgres_nodes(
         Stores(folder, {"mongo_url": mongod.uri, "database_url": pair.url}) as stores,
     ):
         chosen = tuple(kinds) or PAIR_KINDS
-        yield Nodes(stores, PairFaults(pair, Random(seed), kinds=chosen, **given))
+        yield Nodes(stores, PairFaults(pair, Random(seed), kinds=chosen, **given), "bookkeeping")
 
 
 def round_of(nodes: Nodes, plan: Plan, name: str) -> Outcome:
@@ -102,7 +108,11 @@ def round_of(nodes: Nodes, plan: Plan, name: str) -> Outcome:
 
 def stood_still(nodes: Nodes, outcome: Outcome) -> dict[str, list[float]]:
     """Of each kind of fault, for how many seconds each of them let no commit be acknowledged."""
-    acknowledged = [t.ended for t in outcome.history.transactions.values() if t.answer == "ok"]
+    acknowledged = [
+        t.ended
+        for t in outcome.history.transactions.values()
+        if t.answer == "ok" and nodes.touches in {store_of(write.object) for write in t.writes}
+    ]
     found = defaultdict(list)
     for kind, seconds in standstills(nodes.faults.struck, acknowledged):
         found[kind].append(round(seconds, 2))
@@ -110,15 +120,14 @@ def stood_still(nodes: Nodes, outcome: Outcome) -> dict[str, list[float]]:
 
 
 def _nodes(folder: Path, options: argparse.Namespace) -> AbstractContextManager[Nodes]:
-    given = {"kinds": options.kinds, "pause": options.pause}
+    given: dict[str, Any] = {"kinds": options.kinds, "pause": options.pause}
     if options.nodes == "postgres":
         return postgres_nodes(folder, options.seed, synchronous=not options.asynchronous, **given)
-    return mongo_nodes(
-        folder, options.seed, election=options.election, ask=options.ask, **given
-    )
+    given["stopped"] = options.stopped
+    return mongo_nodes(folder, options.seed, election=options.election, ask=options.ask, **given)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nodes", choices=["mongo", "postgres"])
     parser.add_argument("--seconds", type=float, default=120)
@@ -128,17 +137,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--kinds", nargs="+", default=())
     parser.add_argument("--ask", default="")
+    parser.add_argument("--only", nargs="+", default=list(WORK), help="kinds of work")
+    parser.add_argument("--stopped", type=float, default=15.0)
     parser.add_argument("--election", type=float, default=10.0)
     parser.add_argument("--asynchronous", action="store_true")
     parser.add_argument("--pause", type=float, default=2.0)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
     plan = Plan(
         options.seed,
         processes=options.processes,
         clients=options.clients,
         seconds=options.seconds,
         most_faults=options.faults,
-        kinds=WORK,
+        kinds=tuple(options.only),
         pause=0,
         patience=60,
     )

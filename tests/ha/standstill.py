@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,6 @@ def standstills(struck: Sequence[Struck], acknowledged: Iterable[float]) -> list
         after = [at for at in times if at > end]
         if after and number + 1 < len(struck):
             within.append(end)
-        gaps = [later - earlier for earlier, later in zip(within, within[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(within)]
         found.append((fault.kind, max(gaps, default=0.0)))
     return found

@@ -66,8 +66,8 @@ async def _is_read_at_the_standby(url: str) -> None:
 
 async def test_no_host_takes_writes(pair: Pair) -> None:
     """Between two primaries each host answers, and none is what was asked for."""
-    port = pair.standby.port
-    config = DatabaseConfig(f"postgresql://postgres@127.0.0.1:{port},127.0.0.1:{port}/postgres", max_retries=0)
+    host = f"127.0.0.1:{pair.standby.port}"
+    config = DatabaseConfig(f"postgresql://postgres@{host},{host}/postgres", max_retries=0)
     with pytest.raises(ConnectionFailed, match="Promote a standby") as caught:
         await DatabaseManager(config).create_connection_pool()
     assert caught.value.repeatable

@@ -101,9 +101,7 @@ def run_round(
     scene = asyncio.run(_prepared(servers, name))
     workers = [_worker(servers, plan, scene, folder, n) for n in range(plan.processes)]
     choice = Random(f"{plan.seed} {name} faults")
-    nemesis = strikes or Nemesis(
-        workers, choice, kinds=plan.faults, longest_pause=plan.longest
-    )
+    nemesis = strikes or Nemesis(workers, choice, kinds=plan.faults, longest_pause=plan.longest)
     try:
         for worker in workers:
             worker.start()
