@@ -164,8 +164,9 @@ class MongoSet:
         )
 
     def _initiate(self) -> None:
-        for member in self.members:
-            wait_until(lambda m=member: bool(m.asked("ping")), f"{member.address} did not start")
+        wait_until(
+            lambda: all(member.asked("ping") for member in self.members), "a member did not start"
+        )
         members = [
             {"_id": number, "host": member.address, "tags": {"name": tag}}
             for number, (tag, member) in enumerate(zip(_TAGS, self.members, strict=True))

@@ -86,13 +86,13 @@ def _judged(folder: Path, *, synchronous: bool, kinds: tuple[str, ...], seconds:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_with_a_synchronous_standby(tmp_path: Path) -> None:
     assert not _judged(tmp_path, synchronous=True, kinds=("kill", "hang", "alone"), seconds=150)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_standby_that_lags_loses_what_was_acknowledged(tmp_path: Path) -> None:
     """Without a synchronous standby: as the page says, and the checker sees it."""
     assert _judged(tmp_path, synchronous=False, kinds=("alone",), seconds=60) & {"lost", "half"}
