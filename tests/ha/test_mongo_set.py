@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
+from jts_storage.mongo import MongoDBFormulaRepository, MongoDBManager
+from jts_storage.testing.factories import make_formula
 from tests.ha.mongo_set import ONE, MongoSet
 from tests.ha.pairs import Pairs
 from tests.ha.run import WORK, mongo_nodes, round_of, stood_still
@@ -43,6 +47,37 @@ async def test_the_primary_is_killed(members: MongoSet, fresh_settings: StorageS
             await pairs.commit(storage)
         assert pairs.answers["ok"] == _BEFORE + _AFTER, pairs.told
         assert not await pairs.problems(storage), pairs.told
+
+
+@pytest.mark.slow
+async def test_a_read_shows_nothing_that_one_member_alone_has(
+    tmp_path: Path, engine_used: Callable[[str], None]
+) -> None:
+    """It could be rolled back; who asks for `local` sees it all the same."""
+    engine_used("mongod, as a replica set of three")
+    with MongoSet(tmp_path, election=10.0) as members:
+        hasty_url = f"{members.url}&readConcernLevel=local"
+        async with MongoDBManager(members.url) as manager, MongoDBManager(hasty_url) as hasty:
+            formulas, at_once = MongoDBFormulaRepository(manager), MongoDBFormulaRepository(hasty)
+            saved = await formulas.save(make_formula("before"))
+            assert saved.id is not None
+            for other in members.others(members.primary()):
+                other.kill()
+            saving = asyncio.create_task(formulas.save(replace(saved, name="after")))
+            seen = None
+            for _ in range(500):  # less than the primary takes to see that it is alone
+                seen = await _name(at_once, saved.id)
+                if seen == "after":
+                    break
+                await asyncio.sleep(0.01)
+            assert (seen, await _name(formulas, saved.id)) == ("after", "before")
+            assert not saving.done()
+            saving.cancel()
+
+
+async def _name(formulas: MongoDBFormulaRepository, identity: str) -> str | None:
+    found = await formulas.get_by_id(identity)
+    return found.name if found else None
 
 
 def _found(folder: Path, plan: Plan, *, kinds: tuple[str, ...], ask: str = "") -> set[str]:

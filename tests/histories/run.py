@@ -91,11 +91,17 @@ class Reachable(Protocol):
 
 
 def run_round(
-    servers: Reachable, plan: Plan, name: str, *, strikes: Strikes | None = None
+    servers: Reachable,
+    plan: Plan,
+    name: str,
+    *,
+    strikes: Strikes | None = None,
+    promised: Callable[[History], History] = lambda history: history,
 ) -> Outcome:
     """One round over objects of its own, and what the checker says of it.
 
     :param strikes: does what goes wrong, in place of the plan's faults of workers.
+    :param promised: leaves out of a history what the servers do not promise.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=servers.folder))
     scene = asyncio.run(_prepared(servers, name))
@@ -114,7 +120,7 @@ def run_round(
     path = folder / "final.jsonl"
     records = Records(str(path))
     final = asyncio.run(read_all(servers.settings, scene, records, patience=plan.patience))
-    history = from_lines(_lines(folder), final)
+    history = promised(from_lines(_lines(folder), final))
     return Outcome(history, judge(history), nemesis.done)
 
 
