@@ -90,7 +90,8 @@ class MongoDBManager:
         """A manager with the hosts, credentials, TLS, pool and concerns of a Motor client.
 
         Only its write concern is raised, where it is less than what the kit's writes need: they
-        are acknowledged by a majority, which has them in its journals.
+        are acknowledged by a majority, which has them in its journals. Where it has no read
+        concern, what a majority has is read.
 
         It opens connections of its own and never closes the caller's client.
 
@@ -100,13 +101,13 @@ class MongoDBManager:
         options, hosts = opened_with(motor_client)
         concern = motor_client.write_concern.document.get("w")
         safe = {"w": concern if isinstance(concern, str) else "majority", "journal": True}
+        level = motor_client.read_concern.level or "majority"
         named = motor_client.get_default_database("jts").name
         manager = cls(replace(config or MongoDBConfig(), database=database or named))
         manager._hosts = hosts
         listeners = options.pop("event_listeners", None) or ()
-        manager._connect = lambda pool: AsyncMongoClient(
-            **options | safe, event_listeners=[*listeners, pool]
-        )
+        made = {**options, **safe, "readConcernLevel": level}
+        manager._connect = lambda pool: AsyncMongoClient(**made, event_listeners=[*listeners, pool])
         manager.retries = Retries(manager.config, manager._hosts)
         return manager
 

@@ -25,6 +25,11 @@ _MIGRATE = "Apply the migrations, or point the configuration at the right databa
 _unreachable = Meaning(
     ConnectionFailed, "Check that the server is up and reachable.", repeatable=True
 )
+_no_primary = Meaning(
+    ConnectionFailed,
+    "Promote a standby, or ask for another role by target_session_attrs in the URL.",
+    repeatable=True,
+)
 _lost_race = Meaning(Conflict, _AGAIN)
 _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, "Check the user and the password of the configuration.")
@@ -35,7 +40,10 @@ POSTGRES: dict[str, Meaning] = {
     "22": _value,
     "23": _value,
     "23505": _lost_race,  # unique_violation
-    "25006": Meaning(remedy="The database is read-only: a standby, or the user may only read."),
+    "25006": Meaning(
+        remedy="The database is read-only: a standby, which target_session_attrs=read-write in the"
+        " URL passes over, or the user may only read."
+    ),
     "25P03": _unreachable,  # idle_in_transaction_session_timeout
     "28": _refused,
     "3D000": Meaning(ConnectionFailed, "There is no such database on the server; create it."),
@@ -73,6 +81,8 @@ SQLITE: dict[str, Meaning] = {
 """By the name of the result code, or the beginning of an extended one."""
 
 _NO_SUCH = ("no such table", "no such column", "has no column", "ON CONFLICT clause does not")
+_OF_NO_ROLE = "None of the hosts match"
+"""asyncpg, when each host answers and none is what was asked for, as between two primaries."""
 _GONE = ("closed", "lost", "reset", "released", "cannot switch to state")
 _LONGEST = 400
 
@@ -135,6 +145,8 @@ def _meaning(cause: BaseException) -> tuple[str | None, Meaning]:
     if isinstance(cause, sqlite3.Error):
         drift = any(text in str(cause) for text in _NO_SUCH)
         return name, _schema if drift else UNKNOWN
+    if _OF_NO_ROLE in str(cause):
+        return None, _no_primary
     if isinstance(cause, OSError | EOFError) or _is_closed(cause):
         return None, _unreachable
     return None, UNKNOWN

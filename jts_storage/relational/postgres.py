@@ -111,6 +111,7 @@ def create_engine(config: DatabaseConfig) -> AsyncEngine:
     arguments: dict[str, Any] = {
         "timeout": config.connect_timeout,
         "command_timeout": config.statement_timeout + 5,
+        "target_session_attrs": config.role,
         "server_settings": {
             "application_name": options.get("application_name", "jts-storage"),
             "statement_timeout": str(int(config.statement_timeout * _MILLISECONDS)),
@@ -120,6 +121,8 @@ def create_engine(config: DatabaseConfig) -> AsyncEngine:
     }
     if mode is not None:
         arguments["ssl"] = mode
+    if len(config.nodes) > 1:
+        arguments["host"], arguments["port"] = map(list, zip(*config.nodes, strict=True))
     engine = create_async_engine(config.sqlalchemy_url, connect_args=arguments, poolclass=NullPool)
     has_warned = False
 

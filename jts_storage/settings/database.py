@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
 
 from pydantic.dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from jts_storage.settings.fields import (
     did_you_mean,
     field_names,
 )
-from jts_storage.settings.urls import ENCODE, joined, split, take_fields
+from jts_storage.settings.urls import ENCODE, host_and_port, joined, split, take_fields
 from jts_storage.settings.variables import of_variables
 
 if TYPE_CHECKING:
@@ -36,8 +37,12 @@ POSTGRES_DRIVER: Final = "postgresql+asyncpg"
 _SQLITE: Final = frozenset({"sqlite", SQLITE_DRIVER})
 _POSTGRES: Final = frozenset({"postgresql", "postgres", POSTGRES_DRIVER})
 _SCHEMES: Final = "Use postgresql://user:password@host:port/name or sqlite:///path."
+_HOSTS: Final = "Use postgresql://user:password@first:port,second:port/name."
+_PORT: Final = 5432
+_ROLE: Final = "target_session_attrs"
+_ROLES: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_POSTGRES_OPTIONS: Final = ("application_name", "ssl", "sslmode")
+_POSTGRES_OPTIONS: Final = ("application_name", "host", "ssl", "sslmode", _ROLE)
 
 
 @configuration
@@ -47,12 +52,15 @@ class DatabaseConfig(RetryPolicy):
 
     :param url: ``postgresql://user:password@host:port/name?sslmode=require``, ``sqlite:///path``,
         the path of a SQLite file, or ``":memory:"`` (a single connection, and the
-        data are gone with it). Other fields of this class may be options of the URL.
+        data are gone with it). Of several hosts, ``postgresql://user:password@a:5432,b:5432/name``,
+        each connection is to the first that takes writes; the option ``target_session_attrs``
+        asks for another: ``any``, ``prefer-standby`` and ``standby`` are for reading alone. Other
+        fields of this class may be options of the URL.
     :param pool_size: connections that may be open at once; one more never is.
     :param pool_timeout: seconds a caller waits for a free connection before `PoolTimeout`.
     :param pool_recycle: seconds after which an idle connection is replaced.
     :param idle_check: seconds of idleness after which a connection is pinged before use.
-    :param connect_timeout: seconds for a server to accept and greet.
+    :param connect_timeout: seconds for a server to accept and greet, each of several.
     :param statement_timeout: seconds for one statement on PostgreSQL.
     :param lock_timeout: seconds to wait for another writer before `Conflict`.
     :param close_timeout: seconds that `close` waits for what is running.
@@ -104,8 +112,22 @@ class DatabaseConfig(RetryPolicy):
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """The URL with the asynchronous driver; options for the driver go another way."""
+        """The URL with the asynchronous driver; options for the driver go another way, as do
+        several hosts."""
         return self._made.set(query={})
+
+    @property
+    def nodes(self) -> tuple[tuple[str, int], ...]:
+        """The servers as host and port, in the order in which they are tried; none of SQLite."""
+        if self.is_sqlite:
+            return ()
+        url = self._made
+        return _nodes(url) or ((url.host or "localhost", url.port or _PORT),)
+
+    @property
+    def role(self) -> str:
+        """What a server must be to be taken, as ``target_session_attrs``."""
+        return self.options.get(_ROLE, "read-write" if len(self.nodes) > 1 else "any")
 
     @property
     def is_sqlite(self) -> bool:
@@ -125,7 +147,8 @@ class DatabaseConfig(RetryPolicy):
     @property
     def options(self) -> Mapping[str, str]:
         """The options in the URL's query, of PostgreSQL only."""
-        return {name: str(value) for name, value in self._made.query.items()}
+        query = self._made.query
+        return {name: str(value) for name, value in query.items() if name != "host"}
 
     @property
     def max_connections(self) -> int:
@@ -133,11 +156,10 @@ class DatabaseConfig(RetryPolicy):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """What errors name: the server as ``name:port``, or the file."""
-        url = self._made
+        """What errors name: each server as ``name:port``, or the file."""
         if self.is_sqlite:
-            return (url.database or MEMORY,)
-        return (joined(url.host or "localhost", url.port or 5432),)
+            return (self._made.database or MEMORY,)
+        return tuple(joined(host, port) for host, port in self.nodes)
 
     @property
     def redacted(self) -> str:
@@ -184,7 +206,7 @@ def _parsed(url: str) -> URL:
             raise InvalidConfiguration("the path of a SQLite file must not hold a '?'")
         return URL.create(SQLITE_DRIVER, database=url)
     try:
-        parsed = make_url(url)
+        parsed = make_url(_with_hosts_as_options(url))
     except (ArgumentError, ValueError):
         # The parser's message repeats the URL, and with it the password.
         raise InvalidConfiguration("url cannot be read", remedy=f"{_SCHEMES} {ENCODE}") from None
@@ -197,6 +219,25 @@ def _parsed(url: str) -> URL:
     if parsed.drivername in _POSTGRES:
         return _postgres(parsed)
     raise InvalidConfiguration(f"url has the scheme {parsed.drivername!r}", remedy=_SCHEMES)
+
+
+def _with_hosts_as_options(url: str) -> str:
+    """Several hosts as SQLAlchemy has them, which takes one only before the name."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, behind = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    if scheme not in _POSTGRES or "," not in hosts:
+        return url
+    path, _, query = behind.partition("?")
+    named = [f"host={quote(host.strip())}" for host in hosts.split(",")]
+    options = "&".join([*named, *filter(None, [query])])
+    return f"{scheme}{separator}{credentials}{at}{slash}{path}?{options}"
+
+
+def _nodes(url: URL) -> tuple[tuple[str, int], ...]:
+    named = url.query.get("host", ())
+    hosts = (named,) if isinstance(named, str) else named
+    return tuple(host_and_port(host, _PORT, schemes=_HOSTS) for host in hosts)
 
 
 def _sqlite(url: URL) -> URL:
@@ -214,4 +255,12 @@ def _postgres(url: URL) -> URL:
         raise InvalidConfiguration(f"sslmode must be one of {', '.join(_SSL_MODES)}, got {mode!r}")
     if not url.database:
         raise InvalidConfiguration("url names no database")
+    role = url.query.get(_ROLE, "any")
+    if role not in _ROLES:
+        raise InvalidConfiguration(f"{_ROLE} must be one of {', '.join(_ROLES)}, got {role!r}")
+    nodes = _nodes(url)
+    if url.host and nodes:
+        raise InvalidConfiguration("url names hosts in two ways", remedy=_HOSTS)
+    if len(nodes) == 1:
+        url = url.set(host=nodes[0][0], port=nodes[0][1]).difference_update_query(["host"])
     return url.set(drivername=POSTGRES_DRIVER)

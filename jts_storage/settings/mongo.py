@@ -84,6 +84,8 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "appname": "jts-storage",
     "w": "majority",
     "journal": True,
+    # What fewer members have can be rolled back, when the one that showed it fails.
+    "readConcernLevel": "majority",
 }
 """Options of the driver that neither a field nor the URI sets."""
 

@@ -27,7 +27,14 @@ from jts_storage.settings.fields import (
     field_names,
     must_be,
 )
-from jts_storage.settings.urls import ENCODE, Parts, joined, split, take_fields
+from jts_storage.settings.urls import (
+    ENCODE,
+    Parts,
+    host_and_port,
+    joined,
+    split,
+    take_fields,
+)
 from jts_storage.settings.variables import of_variables
 
 _SCHEMES: Final = (
@@ -231,17 +238,11 @@ def _check(parts: Parts) -> None:
 def _nodes(parts: Parts) -> tuple[tuple[str, int], ...]:
     kind = _KINDS[parts.scheme][0]
     hosts = parts.authority.rpartition("@")[2]
-    return tuple(_node(each.strip(), _PORTS[kind]) for each in hosts.split(",") if each.strip())
-
-
-def _node(text: str, default: int) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        host, port = text, str(default)
-    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 2**16:
-        # Not repeated: it may be a part of a password.
-        raise InvalidConfiguration("url has a host without a valid port", remedy=_SCHEMES)
-    return host.strip("[]"), int(port)
+    return tuple(
+        host_and_port(each.strip(), _PORTS[kind], schemes=_SCHEMES)
+        for each in hosts.split(",")
+        if each.strip()
+    )
 
 
 def _path(parts: Parts) -> tuple[str, int]:

@@ -85,7 +85,8 @@ class StorageSettings(RateLimitFields):
     """``mongodb://user:password@host/?replicaSet=rs0``; transactions need a replica set."""
 
     database_url: SecretStr | None = None
-    """``postgresql://user:password@host/name`` or ``sqlite:///path``."""
+    """``postgresql://user:password@host/name``, also with several hosts, ``@a,b/name``; or
+    ``sqlite:///path``."""
 
     redis_url: SecretStr | None = None
     """``redis://user:password@host:6379/0``, ``rediss://``, ``redis+sentinel://``,

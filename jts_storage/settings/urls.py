@@ -70,6 +70,22 @@ def take_fields(
     return values, left
 
 
+def host_and_port(text: str, default: int, *, schemes: str) -> tuple[str, int]:
+    """The two parts of one host, an IPv6 one without its brackets.
+
+    :param default: the port of a host that names none.
+    :param schemes: what to use, for the error.
+    :raises InvalidConfiguration: it is no host, or its port no port.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(default)
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 2**16:
+        # Not repeated: it may be a part of a password.
+        raise InvalidConfiguration("url has a host without a valid port", remedy=schemes)
+    return host.strip("[]"), int(port)
+
+
 def joined(host: str, port: int) -> str:
     """``host:port``, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

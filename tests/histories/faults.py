@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import Protocol
 
 from tests.histories.workers import Worker
 
@@ -26,6 +27,14 @@ POINTS = (
 _SECONDS_TO_A_POINT = 2.0
 _STALLS = (3, 3, 3, 9)
 """How many times as long as a pause: most may outlive a lease, some the place of a commit, too."""
+
+
+class Strikes(Protocol):
+    """Whoever does one thing after another that goes wrong, and counts what."""
+
+    done: Counter[str]
+
+    def strike(self) -> None: ...
 
 
 class Nemesis:

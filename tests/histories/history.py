@@ -47,12 +47,15 @@ class Write:
 
     :param replaced: the value that was read before it was replaced; 0 if nothing was there.
     :param refers: the formulas that a strategy uses from then on.
+    :param erased: whether it erased the object before it put it: the two are stored one after the
+        other, so a reader may find nothing in between.
     """
 
     object: str
     how: How
     replaced: int = 0
     refers: tuple[str, ...] = ()
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ def _transaction(
         end["at"] if end else END,
         end["answer"] if end else "unknown" if intent else "failed",
         tuple(
-            Write(w["object"], w["how"], w["replaced"], tuple(w["refers"]))
+            Write(w["object"], w["how"], w["replaced"], tuple(w["refers"]), w["erased"])
             for w in known.get("writes", ())
         ),
         tuple(map(_read, known.get("reads", ()))),

@@ -60,6 +60,7 @@ class Order:
         self.chains: dict[str, Chain] = defaultdict(Chain)
         self._writers: dict[str, Writers] = defaultdict(Writers)
         self._may_erase: dict[str, list[Transaction]] = defaultdict(list)
+        self._erase_first: dict[str, list[Transaction]] = defaultdict(list)
         for transaction in history.transactions.values():
             self._note_eraser(transaction)
         for tx in sorted(committed):
@@ -91,6 +92,8 @@ class Order:
             for write in transaction.writes:
                 if write.how in ("erase", "remove"):
                     self._may_erase[write.object].append(transaction)
+                elif write.erased:
+                    self._erase_first[write.object].append(transaction)
 
     def _note(self, transaction: Transaction, write: Write) -> None:
         writers = self._writers[write.object]
@@ -188,6 +191,13 @@ class Order:
             for eraser in self._may_erase[name]
             if eraser.began < read.ended
             and not any(eraser.acknowledged < writer.began for writer in writers)
+        ]
+        possible += [
+            under_way
+            for under_way in self._erase_first[name]
+            if under_way.began < read.ended
+            and under_way.acknowledged >= read.began != END
+            and under_way not in writers
         ]
         if not possible:
             numbers = tuple(writer.id for writer in writers)

@@ -18,16 +18,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
-from jts_storage import Storage
+from jts_storage import Storage, StorageSettings
 from tests.histories.checker import KINDS, Violation, judge
 from tests.histories.faults import KINDS as FAULTS
-from tests.histories.faults import Nemesis
+from tests.histories.faults import Nemesis, Strikes
 from tests.histories.final import read_all
 from tests.histories.history import History, from_lines
 from tests.histories.process import Records, Spec
 from tests.histories.scene import MODELS, Scene, prepared
-from tests.histories.servers import Servers
+from tests.histories.servers import Network, Servers
 from tests.histories.workers import NUMBERS_A_START, Worker
 from tests.histories.workload import ACTIONS
 
@@ -74,13 +75,39 @@ class Outcome:
         return Counter(found.kind for found in self.violations)
 
 
-def run_round(servers: Servers, plan: Plan, name: str) -> Outcome:
-    """One round over objects of its own, and what the checker says of it."""
+class Reachable(Protocol):
+    """The servers of a run, and where it may write."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> StorageSettings:
+        """The way for whoever prepares a run and looks at its end."""
+        ...
+
+    def network(self) -> Network:
+        """A way for one worker."""
+        ...
+
+
+def run_round(
+    servers: Reachable,
+    plan: Plan,
+    name: str,
+    *,
+    strikes: Strikes | None = None,
+    promised: Callable[[History], History] = lambda history: history,
+) -> Outcome:
+    """One round over objects of its own, and what the checker says of it.
+
+    :param strikes: does what goes wrong, in place of the plan's faults of workers.
+    :param promised: leaves out of a history what the servers do not promise.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=servers.folder))
     scene = asyncio.run(_prepared(servers, name))
     workers = [_worker(servers, plan, scene, folder, n) for n in range(plan.processes)]
     choice = Random(f"{plan.seed} {name} faults")
-    nemesis = Nemesis(workers, choice, kinds=plan.faults, longest_pause=plan.longest)
+    nemesis = strikes or Nemesis(workers, choice, kinds=plan.faults, longest_pause=plan.longest)
     try:
         for worker in workers:
             worker.start()
@@ -93,16 +120,16 @@ def run_round(servers: Servers, plan: Plan, name: str) -> Outcome:
     path = folder / "final.jsonl"
     records = Records(str(path))
     final = asyncio.run(read_all(servers.settings, scene, records, patience=plan.patience))
-    history = from_lines(_lines(folder), final)
+    history = promised(from_lines(_lines(folder), final))
     return Outcome(history, judge(history), nemesis.done)
 
 
-async def _prepared(servers: Servers, name: str) -> Scene:
+async def _prepared(servers: Reachable, name: str) -> Scene:
     async with Storage.open(servers.settings, models=MODELS) as storage:
         return await prepared(storage, name)
 
 
-def _worker(servers: Servers, plan: Plan, scene: Scene, folder: Path, number: int) -> Worker:
+def _worker(servers: Reachable, plan: Plan, scene: Scene, folder: Path, number: int) -> Worker:
     network = servers.network()
     spec = Spec(
         name=f"p{number}",
@@ -120,7 +147,7 @@ def _worker(servers: Servers, plan: Plan, scene: Scene, folder: Path, number: in
     return Worker(spec, network, plan.processes * NUMBERS_A_START)
 
 
-def _let_run(plan: Plan, folder: Path, nemesis: Nemesis, choice: Random) -> None:
+def _let_run(plan: Plan, folder: Path, nemesis: Strikes, choice: Random) -> None:
     _wait_until(lambda: _commits(folder) > 0, time.monotonic() + _START_SECONDS)
     end = time.monotonic() + plan.seconds
     while time.monotonic() < end and _commits(folder) < plan.commits:

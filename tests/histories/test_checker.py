@@ -511,3 +511,17 @@ def test_two_events_the_other_way_round_are_found(
     swapped = list(clean.deliveries)
     swapped[n], swapped[n + 1] = swapped[n + 1], swapped[n]
     assert "event" in kinds(replace(clean, deliveries=tuple(swapped)))
+
+
+@pytest.mark.parametrize(
+    ("erased", "at", "expected"),
+    [(True, 2.5, []), (False, 2.5, ["lost"]), (True, 3.5, ["lost"])],
+    ids=["under way", "without erasing", "when it has ended"],
+)
+def test_a_row_that_is_erased_and_put_at_once_may_be_away_in_between(
+    erased: bool, at: float, expected: list[str]
+) -> None:
+    one = unit(1, 0, 1, put("candle:A/1"))
+    two = unit(2, 2, 3, Write("candle:A/1", "put", erased=erased))
+    seen = [read(at, candle_A__1=0)]
+    assert kinds(history(one, two, found={"candle:A/1": 2}, reads=seen)) == expected

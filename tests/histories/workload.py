@@ -49,7 +49,9 @@ class Notes:
 
     def wrote(self, name: str, how: How, replaced: int = 0, *refers: str | None) -> None:
         used = tuple(formula for formula in refers if formula)
-        self.writes[name] = Write(name, how, replaced, used)
+        before = self.writes.get(name)
+        erased = before is not None and how == "put" and (before.erased or before.how == "erase")
+        self.writes[name] = Write(name, how, replaced, used, erased)
 
     @property
     def stores(self) -> set[str]:

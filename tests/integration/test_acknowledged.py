@@ -131,16 +131,20 @@ def test_settings_that_acknowledge_too_early_are_refused(name: str, value: Any) 
 
 
 class Noted(monitoring.CommandListener):
-    """What each writing command said of its acknowledgement, after `begin`."""
+    """What each writing command said of its acknowledgement, and each first read of its level."""
 
     def __init__(self) -> None:
         self.concerns: list[tuple[str, Any]] = []
+        self.levels: list[str | None] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         commands = {"insert", "update", "delete", "findAndModify", "commitTransaction"}
         inside = event.command_name != "commitTransaction" and "autocommit" in event.command
         if event.command_name in commands and not inside:
             self.concerns.append((event.command_name, event.command.get("writeConcern")))
+        begins = event.command.get("startTransaction", "autocommit" not in event.command)
+        if begins and event.command_name in {"find", "aggregate"}:
+            self.levels.append(event.command.get("readConcern", {}).get("level"))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
 
@@ -174,6 +178,17 @@ def test_mongodb_has_it_in_the_journals_of_a_majority(
         assert (concern["w"], concern["j"]) == ("majority", True), command
 
 
+@row("MongoDB: what is read")
+def test_a_read_shows_what_a_majority_has(tmp_path: Path, noted: Noted) -> None:
+    with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
+        noted.levels.clear()
+        storage.formulas.list()
+        with storage.unit_of_work() as uow:
+            uow.formulas.list()
+        levels = set(noted.levels)  # at its end, the embedded server is asked by another client
+    assert levels == {"majority"}
+
+
 @row("MongoDB: a client of Motor's that asks for less")
 @pytest.mark.parametrize("option", ["w=0", "w=1", "journal=false", "w=2&journal=true", ""])
 async def test_a_motor_client_that_asks_for_less_is_not_taken_at_its_word(option: str) -> None:
@@ -183,6 +198,7 @@ async def test_a_motor_client_that_asks_for_less_is_not_taken_at_its_word(option
     manager = MongoDBManager.from_motor(motor)
     try:
         assert manager.db.write_concern.document == {"w": "majority", "j": True}
+        assert manager.db.read_concern.level == "majority"
     finally:
         await manager.close()
         motor.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import WriteConcern
 
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
@@ -160,6 +161,7 @@ async def test_motor_and_the_kit_read_what_the_other_wrote(mongod: LocalMongod) 
             options = manager.client.options
             assert options.pool_options.max_pool_size == 7
             assert options.write_concern.document == {"w": "majority", "j": True}
+            assert options.read_concern.level == "majority"
             saved = await repository.save(formula("by the kit"))
             found = await motor["motor_db"]["formulas"].find_one({"_id": ObjectId(saved.id)})
             assert found is not None and found["name"] == "by the kit"
@@ -167,7 +169,11 @@ async def test_motor_and_the_kit_read_what_the_other_wrote(mongod: LocalMongod) 
             theirs = formula_to_stored(
                 Formula(id="b" * 24, name="by motor", expression="e", tags=("x",))
             )
-            await motor["motor_db"]["formulas"].insert_one(theirs)
+            # By one member alone it would be read a moment later only.
+            written = motor["motor_db"]["formulas"].with_options(
+                write_concern=WriteConcern("majority")
+            )
+            await written.insert_one(theirs)
             ours = await repository.get_by_tag("x")
             assert [each.name for each in ours] == ["by motor"]
         assert await motor.admin.command("ping"), "closing the manager must leave Motor's client"

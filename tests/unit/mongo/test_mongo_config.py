@@ -22,6 +22,7 @@ def test_defaults_name_the_local_server() -> None:
     assert config.hosts == ("localhost:27017",)
     assert config.database == "jts"
     assert config.client_options["w"] == "majority"
+    assert config.client_options["readConcernLevel"] == "majority"
 
 
 @pytest.mark.parametrize(
@@ -39,10 +40,10 @@ def test_replica_sets_shards_and_srv(uri: str, hosts: tuple[str, ...], database:
 
 
 def test_a_field_beats_the_uri_and_the_uri_beats_the_default() -> None:
-    uri = "mongodb://h/?maxpoolsize=5&w=twoSites&socketTimeoutMS=7"
+    uri = "mongodb://h/?maxpoolsize=5&w=twoSites&socketTimeoutMS=7&readConcernLevel=local"
     options = MongoDBConfig(uri=uri, socket_timeout=2.5).client_options
     assert options["socketTimeoutMS"] == 2500
-    assert "maxPoolSize" not in options and "w" not in options
+    assert not {"maxPoolSize", "w", "readConcernLevel"} & set(options)
     assert options["connectTimeoutMS"] == 5000
 
 

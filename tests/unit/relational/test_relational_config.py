@@ -44,6 +44,26 @@ def test_postgresql_is_named_by_url(scheme: str) -> None:
     assert config.options == {"sslmode": "require"}
 
 
+@pytest.mark.parametrize(
+    ("url", "hosts", "role"),
+    [
+        ("postgresql://u:s3cret@a:1,b/x", ("a:1", "b:5432"), "read-write"),
+        ("postgres://a,[::1]:7/x?pool_size=2", ("a:5432", "[::1]:7"), "read-write"),
+        ("postgresql:///x?host=a:1&host=b", ("a:1", "b:5432"), "read-write"),
+        ("postgresql://a,b/x?target_session_attrs=any", ("a:5432", "b:5432"), "any"),
+        ("postgresql://a/x?target_session_attrs=standby", ("a:5432",), "standby"),
+        ("postgresql:///x?host=a:1", ("a:1",), "any"),
+        ("postgresql://a/x", ("a:5432",), "any"),
+    ],
+)
+def test_several_hosts_are_tried_in_turn(url: str, hosts: tuple[str, ...], role: str) -> None:
+    config = DatabaseConfig(url)
+    assert (config.hosts, config.role) == (hosts, role)
+    assert replace(config, max_retries=1).hosts == hosts
+    assert "host" not in config.options
+    assert "s3cret" not in repr(config)
+
+
 def test_fields_are_options_of_the_url_and_yield_to_keywords() -> None:
     config = DatabaseConfig(f"{URL}&pool_size=4&lock_timeout=1.5")
     assert (config.pool_size, config.lock_timeout) == (4, 1.5)
@@ -73,6 +93,10 @@ def test_passwords_are_never_shown() -> None:
         ({"url": "shop?s3cret"}, "'\\?'"),
         ({"url": "postgresql://jts:s3cret@db/x?ssl=maybe"}, "sslmode"),
         ({"url": "postgresql://jts:s3cret@db/x?turbo=1"}, "turbo"),
+        ({"url": "postgresql://jts:s3cret@a,b:port/x"}, "port"),
+        ({"url": "postgresql://jts:s3cret@a,b"}, "database"),
+        ({"url": "postgresql://jts:s3cret@a/x?host=b&host=c"}, "two ways"),
+        ({"url": "postgresql://jts:s3cret@a,b/x?target_session_attrs=rw"}, "read-write"),
         ({"url": "postgresql://jts:s3cret@db/x?pool_siz=1"}, "Did you mean pool_size"),
         ({"url": "postgresql://jts:s3cret@db/x?pool_size=many"}, "pool_size in the url"),
         ({"url": "sqlite://host/x"}, "three slashes"),

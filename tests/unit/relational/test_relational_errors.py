@@ -46,6 +46,13 @@ from jts_storage.relational.errors import (
         (asyncpg.TooManyConnectionsError("x"), ConnectionFailed, True),
         (asyncpg.ConnectionDoesNotExistError("x"), ConnectionFailed, True),
         (asyncpg.InterfaceError("connection is closed"), ConnectionFailed, True),
+        (
+            asyncpg.TargetServerAttributeNotMatched(
+                "None of the hosts match the target attribute requirement 'read-write'"
+            ),
+            ConnectionFailed,
+            True,
+        ),
         (asyncpg.QueryCanceledError("x"), StorageError, False),
         (asyncpg.DiskFullError("x"), StorageError, False),
         (asyncpg.SyntaxOrAccessError("x"), StorageError, False),
