@@ -327,9 +327,9 @@ async def many_clients(address: str) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, folder]
+        command = [sys.executable, __file__, str(Path(folder) / "gateway")]
         with (
-            ServerProcess(Path(folder) / "clickhouse", fsync=False) as clickhouse,
+            ServerProcess(Path(folder) / "driver", fsync=False) as clickhouse,
             subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             ) as child,
