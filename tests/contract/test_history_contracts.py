@@ -39,7 +39,7 @@ class TestEmbedded(DocumentHistoryContract):
         async with Storage(backend) as storage:
             mongo = backend.stores.mongo
             for schema in collection_schemas():
-                if schema.name != "uow_clock":
+                if schema.name not in ("uow_clock", "uow_history"):
                     await mongo.get_collection(schema.name).delete_many({})
             yield storage
 

@@ -165,7 +165,7 @@ def test_opening_tells_one_line(tmp_path: Path) -> None:
     told = _log_of_opening(tmp_path)
     assert len(told) == 1
     assert told[0].startswith("INFO jts_storage.backend Opened clickhouse+embedded:")
-    assert told[0].endswith("migrations applied: 19.")
+    assert told[0].endswith("migrations applied: 20.")
     assert _log_of_opening(tmp_path)[0].endswith("migrations applied: 0.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shlex
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -228,7 +228,10 @@ async def scene(
     mongod: LocalMongod, data_dir: Path, patience: int, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     commands = Commands()
-    client = partial(AsyncMongoClient, event_listeners=[commands])
+
+    def client(*arguments: Any, event_listeners: Sequence[Any] = (), **options: Any) -> Any:
+        return AsyncMongoClient(*arguments, event_listeners=[*event_listeners, commands], **options)
+
     monkeypatch.setattr(mongo_manager, "AsyncMongoClient", client)
     async with AsyncExitStack() as stack:
         line = await stack.enter_async_context(LossyLine(mongod.port, b"commitTransaction").open())
