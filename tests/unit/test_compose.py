@@ -346,8 +346,9 @@ def test_nginx_is_told_what_its_file_asks_for(tmp_path: Path) -> None:
     if shutil.which("envsubst") is None:
         pytest.skip("NOT RUN: envsubst is not installed: apt-get install gettext-base")
     *shell, script = service["entrypoint"]
-    script = script.replace("$$", "$").replace("/etc/jts/", f"{template.parent}/")
-    script = script.replace("/tmp/", f"{tmp_path}/").replace("exec nginx", "exec true")
+    script = script.replace("$$", "$").replace("exec nginx", "exec true")
+    # The other way round, a clone below /tmp would be named anew.
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("/etc/jts/", f"{template.parent}/")
     path = {"PATH": os.environ["PATH"]}
     subprocess.run([*shell, script], env={**told, **path}, check=True, timeout=60)
     made = (tmp_path / "nginx.conf").read_text()

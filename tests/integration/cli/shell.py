@@ -11,9 +11,11 @@ import sys
 from typer.testing import CliRunner
 
 from jts_storage.cli.main import app
+from jts_storage.clickhouse.embedded import engine
 
 
 def main() -> None:
+    engine.WARN_EVERY = 1_000_000  # a command of its own process opens it once
     runner = CliRunner()
     for line in sys.stdin:
         result = runner.invoke(app, json.loads(line))
