@@ -73,7 +73,7 @@ async def test_each_connection_is_counted_while_somebody_holds_it(
     shared_mongod: LocalMongod, count: int
 ) -> None:
     async with MongoDBManager(shared_mongod.uri, max_pool_size=3) as manager:
-        holding = [asyncio.create_task(busy(manager, 60_000)) for _ in range(count)]
+        holding = [asyncio.create_task(busy(manager, 5_000)) for _ in range(count)]
         assert (await until(manager, in_use=count)).open == count
         for each in holding:
             each.cancel()
