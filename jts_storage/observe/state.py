@@ -181,6 +181,11 @@ _OF_BACKUPS: Final = (catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue
 def _of_health(health: Health) -> Iterator[Sample]:
     for store, answers in health.items():
         yield Sample(catalogue.UP, answers, (store,))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_rows, ("clickhouse",))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_records, ("database",))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_documents, ("mongo",))
+    if health.get("clickhouse", False):
+        yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
     if not health.get("mongo", True):
         return  # nobody could count what it holds
     oldest = health.oldest.total_seconds() if health.oldest else 0.0
@@ -193,11 +198,6 @@ def _of_health(health: Health) -> Iterator[Sample]:
     yield Sample(catalogue.OUTBOX_PARKED, health.parked_events)
     yield Sample(catalogue.SUBSCRIPTIONS_WAITING, health.waiting_for_subscriptions)
     yield Sample(catalogue.SUBSCRIPTIONS_PARKED, health.parked_for_subscriptions)
-    yield Sample(catalogue.UNREADABLE, health.unreadable_documents, ("mongo",))
-    yield Sample(catalogue.UNREADABLE, health.unreadable_rows, ("clickhouse",))
-    yield Sample(catalogue.UNREADABLE, health.unreadable_records, ("database",))
-    if health.get("clickhouse", False):
-        yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
 
 
 def _of_redis(health: Health) -> Iterator[Sample]:
