@@ -71,6 +71,7 @@ class StorageState:
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
+        self._unknown: set[str] = set()
         self._reading: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -172,7 +173,7 @@ class StorageState:
             ]
             self._slow = found
             # Last: to make the calendar of an exchange may take seconds the first time.
-            self._slow = found + await asyncio.to_thread(_lateness, newest)
+            self._slow = found + await asyncio.to_thread(_lateness, newest, self._unknown)
 
 
 _OF_BACKUPS: Final = (catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue.BACKUPS_READABLE)
@@ -278,12 +279,21 @@ def _newest(manager: ClickHouseManager) -> list[tuple[str, str, int]]:
     return newest(manager, build(manager.config.cluster).candles)
 
 
-def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
+def _lateness(newest: Iterable[tuple[str, str, int]], told: set[str]) -> list[Sample]:
+    """
+    :param told: the exchanges of which it was told that nobody knows; others are added.
+    """
     now, samples = int(time() * 1_000), []
     for exchange, timeframe, ms in newest:
         if timeframe not in _TIMEFRAMES:
             continue  # written by another program; of what it means nothing is known
-        late = late_ms(ms, now, Timeframe(timeframe), exchange)
+        try:
+            late = late_ms(ms, now, Timeframe(timeframe), exchange)
+        except Exception as exc:  # noqa: BLE001 - of one exchange; those of the others are known
+            if exchange not in told:
+                log.warning("How late candles of %s are is not known: %s", exchange, exc)
+            told.add(exchange)
+            continue
         if late is not None:
             samples.append(Sample(catalogue.LATE, late / 1_000, (exchange, timeframe)))
     return samples
