@@ -324,3 +324,28 @@ async def test_a_writer_that_is_cancelled_before_it_writes_leaves_no_mark() -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert telling.calls == ["begin", "end", "ended"]
+
+
+async def test_a_mark_that_is_being_renewed_is_there_before_it_is_taken_away() -> None:
+    """One that came after the end would keep readers away for a lease."""
+
+    class Renewing(Telling):
+        async def begin(self, scopes: Sequence[str], writer: str, lease: float) -> None:
+            is_first = not self.calls
+            self.calls.append("begin")
+            if is_first:
+                return
+            try:
+                self.goes_on.set()
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                for _ in range(5):  # what was sent is on its way
+                    await asyncio.sleep(0)
+                self.calls.append("begun")
+                raise
+
+    telling = Renewing()
+    writers = Writers(telling, Counters(), RedisConfig(lease=1.0))
+    async with asyncio.timeout(20), writers.writing(["s"], may_refuse=True):
+        await telling.goes_on.wait()
+    assert telling.calls == ["begin", "begin", "begun", "end", "ended"]
