@@ -13,9 +13,13 @@ from jts_storage.cache.held import Held, HeldAnswers
 from jts_storage.cache.local import LocalCoherence
 from jts_storage.cache.writers import Writers
 from jts_storage.domain.cache_statistics import Counters
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 from jts_storage.redis.coherence import Lasting, Look
 from jts_storage.settings.redis import RedisConfig
+from jts_storage.testing.factories import make_candles
 
 
 class Clock:
@@ -111,6 +115,26 @@ async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPa
     store.clock.now += 11
     assert await store.read() == 0
     assert store.asked == 1, "it was kept for longer"
+
+
+async def test_that_there_is_nothing_is_not_believed_for_long() -> None:
+    store = Store(max_stale=3_600)
+    key = SeriesKey("AAPL", Timeframe.M1)
+    found = CandleSeries.empty(key)
+
+    async def ask() -> CandleSeries:
+        return found
+
+    async def read() -> CandleSeries:
+        return await store.answers.get(("s",), "series", ask, values.SeriesCodec(key))
+
+    assert len(await read()) == 0
+    found = make_candles(key, 3)  # nobody has said so
+    store.clock.now = 60
+    assert len(await read()) == 3
+    found = CandleSeries.empty(key)
+    store.clock.now = 3_000
+    assert len(await read()) == 3, "of what there is, `max_stale` says how long"
 
 
 async def test_one_reads_for_all_and_whoever_leaves_takes_nobody_along() -> None:
