@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jts_storage.domain.calendar import BY_EXCHANGE, DAY_MS, TradingCalendar, of_series, resolve
+from jts_storage.domain.calendar import DAY_MS, TradingCalendar, calendar_of, resolve
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.gaps import expected_timestamps
 
@@ -16,11 +16,13 @@ def late_ms(newest: int, now: int, timeframe: Timeframe, exchange: str) -> int |
     """For how long the first candle behind `newest` has been over, in milliseconds.
 
     0 where none is expected yet. None where nobody can say: the calendar of the exchange is not
-    known or not installed, or the candles are of weeks or months.
+    known, or the candles are of weeks or months.
+
+    :raises StorageError: the calendar is not installed, cannot be made, or is not of that time.
     """
     if timeframe in (Timeframe.W1, Timeframe.MN1):
         return None
-    name = of_series(BY_EXCHANGE, exchange)
+    name = calendar_of(exchange)
     if name is None:
         return None
     calendar = resolve(name)

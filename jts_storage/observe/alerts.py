@@ -265,10 +265,22 @@ class Judge:
     """Tells each firing once, and again after `cooldown` while it lasts; its end once.
 
     One that is over and comes back is told at once: it is another incident.
+
+    :raises InvalidData: two alerts have one name.
     """
 
     def __init__(self, alerts: Iterable[Alert] = ALERTS, *, cooldown: float = 300.0) -> None:
         self._alerts = tuple(checks.several(alerts, Alert, "alerts"))
+        names = [each.name for each in self._alerts]
+        for name in names:
+            if names.count(name) > 1:
+                # What was told is kept by name: the end of one would be taken for that of both.
+                raise InvalidData(
+                    "is the name of several alerts",
+                    field="alerts",
+                    value=name,
+                    remedy="Give one another name: dataclasses.replace(alert, name=...).",
+                )
         self._cooldown = timedelta(seconds=cooldown)
         self._crossed: dict[tuple[str, tuple[str, ...]], _Crossed] = {}
         self._before: dict[str, tuple[datetime, float]] = {}

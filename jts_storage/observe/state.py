@@ -71,6 +71,7 @@ class StorageState:
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
+        self._unknown: set[str] = set()
         self._reading: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -172,7 +173,7 @@ class StorageState:
             ]
             self._slow = found
             # Last: to make the calendar of an exchange may take seconds the first time.
-            self._slow = found + await asyncio.to_thread(_lateness, newest)
+            self._slow = found + await asyncio.to_thread(_lateness, newest, self._unknown)
 
 
 _OF_BACKUPS: Final = (catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue.BACKUPS_READABLE)
@@ -181,6 +182,11 @@ _OF_BACKUPS: Final = (catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue
 def _of_health(health: Health) -> Iterator[Sample]:
     for store, answers in health.items():
         yield Sample(catalogue.UP, answers, (store,))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_rows, ("clickhouse",))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_records, ("database",))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_documents, ("mongo",))
+    if health.get("clickhouse", False):
+        yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
     if not health.get("mongo", True):
         return  # nobody could count what it holds
     oldest = health.oldest.total_seconds() if health.oldest else 0.0
@@ -193,11 +199,6 @@ def _of_health(health: Health) -> Iterator[Sample]:
     yield Sample(catalogue.OUTBOX_PARKED, health.parked_events)
     yield Sample(catalogue.SUBSCRIPTIONS_WAITING, health.waiting_for_subscriptions)
     yield Sample(catalogue.SUBSCRIPTIONS_PARKED, health.parked_for_subscriptions)
-    yield Sample(catalogue.UNREADABLE, health.unreadable_documents, ("mongo",))
-    yield Sample(catalogue.UNREADABLE, health.unreadable_rows, ("clickhouse",))
-    yield Sample(catalogue.UNREADABLE, health.unreadable_records, ("database",))
-    if health.get("clickhouse", False):
-        yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
 
 
 def _of_redis(health: Health) -> Iterator[Sample]:
@@ -278,12 +279,21 @@ def _newest(manager: ClickHouseManager) -> list[tuple[str, str, int]]:
     return newest(manager, build(manager.config.cluster).candles)
 
 
-def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
+def _lateness(newest: Iterable[tuple[str, str, int]], told: set[str]) -> list[Sample]:
+    """
+    :param told: the exchanges of which it was told that nobody knows; others are added.
+    """
     now, samples = int(time() * 1_000), []
     for exchange, timeframe, ms in newest:
         if timeframe not in _TIMEFRAMES:
             continue  # written by another program; of what it means nothing is known
-        late = late_ms(ms, now, Timeframe(timeframe), exchange)
+        try:
+            late = late_ms(ms, now, Timeframe(timeframe), exchange)
+        except Exception as exc:  # noqa: BLE001 - of one exchange; those of the others are known
+            if exchange not in told:
+                log.warning("How late candles of %s are is not known: %s", exchange, exc)
+            told.add(exchange)
+            continue
         if late is not None:
             samples.append(Sample(catalogue.LATE, late / 1_000, (exchange, timeframe)))
     return samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from jts_storage import InvalidData, Storage
 from jts_storage.observe import ALERTS, Alert, Judge, Metrics, MonitoringService, Notice
-from jts_storage.observe.catalogue import COMMITS, OUTBOX_PARKED, PARTS, UP, Sample
+from jts_storage.observe.catalogue import COMMITS, LATE, OUTBOX_PARKED, PARTS, UP, Sample
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 DOWN = Alert(name="Down", metric=UP, below=1, lasting=10, summary="{store} is down.", section="s")
@@ -106,6 +107,18 @@ def test_an_alert_has_one_threshold() -> None:
         Alert(name="A", metric=UP, summary="", section="s")
     with pytest.raises(InvalidData, match="above and below"):
         Alert(name="A", metric=UP, summary="", section="s", above=1.0, below=1.0)
+
+
+def test_a_second_threshold_has_a_name_of_its_own() -> None:
+    """With one name for both, the end of the higher one was taken for that of the lower one."""
+    late = next(alert for alert in ALERTS if alert.name == "CandlesLate")
+    later = late.with_threshold(3_600)
+    with pytest.raises(InvalidData, match=r"CandlesLate.*replace"):
+        Judge([late, later])
+    judge = Judge([late, replace(later, name="CandlesVeryLate")])
+    sample = Sample(LATE, 600.0, ("KRX", "1m"))
+    told = [notice.alert.name for n in range(3) for notice in judge.judge(at(60 * n), [sample])]
+    assert told == ["CandlesLate"]
 
 
 async def test_a_service_tells_its_handler_and_outlives_its_failure() -> None:

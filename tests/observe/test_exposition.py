@@ -9,6 +9,7 @@ import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from jts_storage import Storage, StorageError
@@ -165,6 +166,21 @@ async def test_a_repository_of_backups_that_cannot_be_read_hides_nothing_else() 
     assert [each["backups_readable"] for each in found] == [0, 2, 0]
     assert found[1]["backups_damaged"] == 1
     assert 2 * 3_600 <= found[1]["backup_age_seconds"] < 3 * 3_600
+
+
+async def test_what_takes_long_is_looked_at_again_when_it_is_time() -> None:
+    looks: list[float] = []
+
+    def backups() -> list[datetime | None]:
+        looks.append(monotonic())
+        return []
+
+    async with Storage.in_memory() as storage:
+        for every, most in ((0.0, 3), (600.0, 4)):
+            state = StorageState(storage, within=10, every=every, backups=backups)
+            for _ in range(3):
+                await state.read()
+            assert len(looks) == most
 
 
 async def test_what_came_of_the_last_backup_is_told() -> None:

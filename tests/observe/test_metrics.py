@@ -14,6 +14,7 @@ from bson import ObjectId
 from prometheus_client.parser import text_string_to_metric_families
 
 from jts_storage import Candle, Conflict, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage._runtime.steps import listener
 from jts_storage.clickhouse.usage import running
 from jts_storage.observe import Metrics, Observers, SlowCalls
 from jts_storage.observe.catalogue import CATALOGUE, PREFIX
@@ -75,6 +76,20 @@ async def test_calls_rows_and_commits_are_counted_exactly(storage: Storage) -> N
     assert found["bytes_total", "memory", "candles", "written"] == 300 * 48
     assert found["calls_running",] == 0
     assert found["up", "memory"] == 1
+
+
+async def test_what_follows_a_call_is_no_step_of_it(storage: Storage) -> None:
+    async def fail() -> None:
+        with pytest.raises(ValueError, match="limit"):
+            await storage.formulas.list(limit=-1)
+
+    await storage.formulas.list()
+    assert listener.get() is None
+    await fail()
+    assert listener.get() is None
+    async with storage.unit_of_work() as uow:
+        await uow.commit()
+    assert listener.get() is None
 
 
 async def test_errors_are_counted_by_class(storage: Storage) -> None:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from jts_storage import Storage, StorageError, StorageSettings
 from jts_storage.local_servers.folder import free_port
 from jts_storage.observe import LastErrors, Metrics, Observers, SlowCalls, json_formatter
+from jts_storage.observe.diagnosis import _plain
 
 SECRET = "hunter2"
 NOBODY = "127.0.0.1"
@@ -83,3 +84,9 @@ async def test_no_secret_is_told(tmp_path: Path, store: str) -> None:
     assert lines.lines
     assert any("storage" in line for line in lines.lines)
     assert [line for line in [*lines.lines, *told] if SECRET in line] == []
+
+
+@pytest.mark.parametrize("lease", ["005930", "a trader's own key", "jts-storage:005930", ""])
+def test_a_lease_that_may_be_of_a_symbol_is_not_named(lease: str) -> None:
+    assert _plain(lease) == "delivery of events of one key"
+    assert _plain("jts-storage: history") == "jts-storage: history"

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from jts_storage import InvalidData, Storage, StorageError
+from jts_storage.domain.calendar import exchange_calendar
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.observe import (
     Alert,
@@ -272,5 +274,27 @@ def test_a_summary_that_could_not_be_told_is_refused(summary: str) -> None:
 
 
 def test_a_timeframe_of_another_program_hides_no_other() -> None:
-    found = _lateness([("UPBIT", "7m", 0), ("UPBIT", "1m", 0)])
+    found = _lateness([("UPBIT", "7m", 0), ("UPBIT", "1m", 0)], set())
     assert [sample.labels for sample in found] == [("UPBIT", "1m")]
+
+
+def test_an_exchange_whose_calendar_says_nothing_hides_no_other_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The calendar of KRX begins in 1990."""
+    newest, told = [("KRX", "1d", 0), ("UPBIT", "1m", 0)], set[str]()
+    for _ in range(2):
+        assert [each.labels for each in _lateness(newest, told)] == [("UPBIT", "1m")]
+    (line,) = caplog.messages
+    assert line.startswith("How late candles of KRX are is not known: ")
+
+
+def test_without_calendars_what_needs_none_is_told_and_of_the_others_what_to_install(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange_calendar.cache_clear()
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
+    newest = [("KRX", "1m", 0), ("UPBIT", "1m", 0), ("UNKNOWN", "1m", 0)]
+    assert [each.labels for each in _lateness(newest, set())] == [("UPBIT", "1m")]
+    assert [each for each in caplog.messages if "jts-storage[calendars]" in each] == caplog.messages
+    assert len(caplog.messages) == 1

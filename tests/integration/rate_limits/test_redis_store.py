@@ -52,6 +52,20 @@ async def test_a_new_redis_gives_nothing_before_a_window_has_passed(server: Any)
     await store.close()
 
 
+async def test_a_clock_that_is_set_back_makes_nobody_wait_until_it_has_come_again(
+    server: Any,
+) -> None:
+    clock = SetClock()
+    store = store_at(server.url, clock=clock.wall)
+    limits = (PerSecond(3),)
+    assert await store.take(KEY, limits, "a", 1, 30) == Refused(2_000_001)
+    clock.go_on(-3_600)
+    assert await store.take(KEY, limits, "a", 1, 30) == Refused(2_000_001)
+    clock.go_on(2.000_001)
+    assert isinstance(await store.take(KEY, limits, "a", 1, 30), Granted)
+    await store.close()
+
+
 async def test_a_redis_that_has_kept_its_file_gives_nothing_before_a_window_has_passed(
     restarted_redis: Any,
 ) -> None:

@@ -13,9 +13,13 @@ from jts_storage.cache.held import Held, HeldAnswers
 from jts_storage.cache.local import LocalCoherence
 from jts_storage.cache.writers import Writers
 from jts_storage.domain.cache_statistics import Counters
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 from jts_storage.redis.coherence import Lasting, Look
 from jts_storage.settings.redis import RedisConfig
+from jts_storage.testing.factories import make_candles
 
 
 class Clock:
@@ -111,6 +115,26 @@ async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPa
     store.clock.now += 11
     assert await store.read() == 0
     assert store.asked == 1, "it was kept for longer"
+
+
+async def test_that_there_is_nothing_is_not_believed_for_long() -> None:
+    store = Store(max_stale=3_600)
+    key = SeriesKey("AAPL", Timeframe.M1)
+    found = CandleSeries.empty(key)
+
+    async def ask() -> CandleSeries:
+        return found
+
+    async def read() -> CandleSeries:
+        return await store.answers.get(("s",), "series", ask, values.SeriesCodec(key))
+
+    assert len(await read()) == 0
+    found = make_candles(key, 3)  # nobody has said so
+    store.clock.now = 60
+    assert len(await read()) == 3
+    found = CandleSeries.empty(key)
+    store.clock.now = 3_000
+    assert len(await read()) == 3, "of what there is, `max_stale` says how long"
 
 
 async def test_one_reads_for_all_and_whoever_leaves_takes_nobody_along() -> None:
@@ -324,3 +348,28 @@ async def test_a_writer_that_is_cancelled_before_it_writes_leaves_no_mark() -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert telling.calls == ["begin", "end", "ended"]
+
+
+async def test_a_mark_that_is_being_renewed_is_there_before_it_is_taken_away() -> None:
+    """One that came after the end would keep readers away for a lease."""
+
+    class Renewing(Telling):
+        async def begin(self, scopes: Sequence[str], writer: str, lease: float) -> None:
+            is_first = not self.calls
+            self.calls.append("begin")
+            if is_first:
+                return
+            try:
+                self.goes_on.set()
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                for _ in range(5):  # what was sent is on its way
+                    await asyncio.sleep(0)
+                self.calls.append("begun")
+                raise
+
+    telling = Renewing()
+    writers = Writers(telling, Counters(), RedisConfig(lease=1.0))
+    async with asyncio.timeout(20), writers.writing(["s"], may_refuse=True):
+        await telling.goes_on.wait()
+    assert telling.calls == ["begin", "begin", "begun", "end", "ended"]

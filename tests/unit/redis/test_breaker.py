@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from jts_storage.redis.breaker import Breaker, State
+from jts_storage.redis.errors import RedisAway
+from jts_storage.redis.manager import RedisManager
 
 
 class Clock:
@@ -74,3 +79,21 @@ def test_a_probe_that_was_cancelled_is_followed_by_another() -> None:
     assert not breaker.allows()
     clock.now += 1
     assert breaker.allows()
+
+
+async def test_those_in_line_for_a_connection_do_not_fail_one_after_the_other() -> None:
+    """With a bound each, the last of a thousand would wait for a minute."""
+    asked = 0
+
+    async def hang(_: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        raise TimeoutError
+
+    breaker = Breaker()
+    async with RedisManager("redis://127.0.0.1:1", pool_size=1) as manager:
+        calls = (manager.run("a look", hang, breaker=breaker) for _ in range(20))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, RedisAway) for each in found)
+    assert asked == 3

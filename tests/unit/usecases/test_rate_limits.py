@@ -269,6 +269,52 @@ async def test_a_slot_left_while_the_store_is_away_is_given_back_later() -> None
     await limiter.close()
 
 
+async def test_all_slots_left_while_the_store_is_away_are_given_back_later() -> None:
+    store = SlowStore()
+    limiter = SharedRateLimiter(TWO, store)
+    first, second = (limiter.acquire("kis", longest=80_000) for _ in range(2))
+    await first.__aenter__()
+    await second.__aenter__()
+    store.is_away = True
+    await first.__aexit__(None, None, None)
+    await second.__aexit__(None, None, None)
+    store.is_away = False
+    async with asyncio.timeout(20):
+        while (await limiter.state("kis")).in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await limiter.close()
+
+
+async def test_a_slot_whose_lease_is_over_is_given_back_no_more() -> None:
+    store = SlowStore()
+    limiter = SharedRateLimiter(TWO, store)
+    async with limiter.acquire("kis", longest=0.01):
+        store.is_away = True
+    returning = limiter._returning
+    assert returning is not None
+    async with asyncio.timeout(20):
+        await asyncio.shield(returning)
+    assert not limiter._left
+
+
+async def test_who_waits_keeps_its_place_however_many_accounts_are_asked_for() -> None:
+    limiter = SharedRateLimiter(RateLimits(kis=[PerMinute(1)]), InMemoryRateLimits())
+
+    async def wait() -> None:
+        async with limiter.acquire("kis", "busy", timeout=None):
+            raise AssertionError
+
+    async with limiter.acquire("kis", "busy"):
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        for number in range(120):
+            async with limiter.acquire("kis", f"account{number}"):
+                pass
+        assert (await limiter.state("kis", "busy")).waiting == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def test_closing_does_not_wait_for_a_store_that_is_away() -> None:
     store = SlowStore()
     limiter = SharedRateLimiter(ONE, store)
