@@ -234,7 +234,7 @@ class BackupSchedule:
             await self._manager.prune(self._retention)
         except Exception as exc:
             # The backup is there all the same; what was not removed goes with the next prune.
-            log.error("Backups that are due to go were not removed: %s", exc, exc_info=True)
+            log.warning("Backups that are due to go were not removed: %s", exc, exc_info=True)
 
     def _tell(self, outcome: BackupResult | StorageError) -> None:
         if self._told is None:

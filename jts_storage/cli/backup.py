@@ -283,7 +283,7 @@ def schedule(
         print_json({"cron": cron, "service": service, "timer": timer, "next": following})
         return
     if alone := _only_in_this_shell():
-        typer.echo(f"# Only this shell has {', '.join(alone)}: write it into {Path.cwd()}/.env too.")
+        typer.echo(f"# Only this shell has {', '.join(alone)}: write it into .env there, too.")
     typer.echo(f"# crontab -e; cron uses the time zone of the machine\n{cron}")
     typer.echo(f"\n# /etc/systemd/system/jts-backup.service\n{service}")
     typer.echo(f"# /etc/systemd/system/jts-backup.timer\n{timer}")
