@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from jts_storage._runtime.tasks import stopped
@@ -91,16 +92,21 @@ class Schedule:
             for text, (name, bounds) in zip(fields, _FIELDS.items(), strict=True)
         ]
 
-    def cron_line(self, command: Sequence[str]) -> str:
-        """Return the line of a crontab that runs a command then."""
-        return f"{self.line} {shlex.join(command).replace('%', chr(92) + '%')}"
+    def cron_line(self, command: Sequence[str], folder: Path | None = None) -> str:
+        """Return the line of a crontab that runs a command then, in a folder."""
+        there = "" if folder is None else f"cd {shlex.quote(str(folder))} && "
+        return f"{self.line} {(there + shlex.join(command)).replace('%', chr(92) + '%')}"
 
-    def systemd_units(self, command: Sequence[str]) -> tuple[str, str]:
-        """Return a service and a timer that run a command then."""
+    def systemd_units(
+        self, command: Sequence[str], folder: Path | None = None, user: str | None = None
+    ) -> tuple[str, str]:
+        """Return a service and a timer that run a command then, in a folder and as a user."""
         when = "\n".join(f"OnCalendar={each}" for each in self._calendar())
+        named = {"User": user, "WorkingDirectory": folder, "ExecStart": shlex.join(command)}
+        lines = [f"{name}={each}" for name, each in named.items() if each is not None]
         service = (
             "[Unit]\nDescription=Backup of jts_storage\n\n[Service]\nType=oneshot\n"
-            f"ExecStart={shlex.join(command).replace('%', '%%')}\n"
+            + "".join(f"{each.replace('%', '%%')}\n" for each in lines)
         )
         timer = (
             f"[Unit]\nDescription=Backup of jts_storage\n\n[Timer]\n{when}\nPersistent=true\n\n"
@@ -206,15 +212,29 @@ class BackupSchedule:
     async def _once(self) -> None:
         try:
             result = await self._manager.create_backup(note="on schedule")
-            if self._retention is not None and result.status == "success":
-                await self._manager.prune(self._retention)
         except StorageError as exc:
             log.error("A backup on schedule was not made: %s", exc)
             self._tell(exc)
             return
+        except Exception as exc:
+            # Nobody foresaw it; without the next ones nobody would notice before they are needed.
+            log.exception("A backup on schedule was not made.")
+            self._tell(StorageError(f"A backup on schedule was not made: {exc!r}"))
+            return
         for fault in result.faults:
             log.error("Backup %s is damaged: %s", result.backup_id, fault)
+        if result.status == "success":
+            await self._prune()
         self._tell(result)
+
+    async def _prune(self) -> None:
+        if self._retention is None:
+            return
+        try:
+            await self._manager.prune(self._retention)
+        except Exception as exc:
+            # The backup is there all the same; what was not removed goes with the next prune.
+            log.warning("Backups that are due to go were not removed: %s", exc, exc_info=True)
 
     def _tell(self, outcome: BackupResult | StorageError) -> None:
         if self._told is None:

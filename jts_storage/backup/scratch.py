@@ -21,6 +21,7 @@ from jts_storage.backup.stores.lake import LakeRestore
 from jts_storage.backup.stores.mongo import MongoRestore
 from jts_storage.backup.stores.relational import PostgresRestore, is_sqlite
 from jts_storage.backup.stores.sqlite import SqliteRestore
+from jts_storage.mongo.leases import DURATION, Leases, renewing
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.unit_of_work.participants import Stores
 
@@ -99,33 +100,46 @@ class Scratch:
 
 @asynccontextmanager
 async def scratch(stores: Stores, repository: BackupRepository) -> AsyncIterator[Scratch]:
-    """Scratch stores beside these, which are gone after the block."""
+    """Scratch stores beside these, which are gone after the block.
+
+    A lease on their name keeps a backup that is made meanwhile from sweeping them.
+    """
     name = new_name(stores)
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=FOLDER))
     made = Scratch(stores, repository, name, folder)
-    try:
-        yield made
-    finally:
-        await stores.clickhouse.run(made.clickhouse().drop_database)
-        await stores.mongo.client.drop_database(name)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    async with Leases(stores.mongo).taken(name) as lease:
+        assert lease is not None  # the name is nobody else's
+        try:
+            async with renewing(DURATION, lease.renewed):
+                yield made
+        finally:
+            await stores.clickhouse.run(made.clickhouse().drop_database)
+            await stores.mongo.client.drop_database(name)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 async def swept(stores: Stores) -> None:
     """Remove the scratch databases that a process which was killed has left behind."""
-    prefix = name_of(stores)
-    left = await stores.clickhouse.run(
+    prefix, postgres = name_of(stores), PostgresRestore(stores.database, None)
+    rows = await stores.clickhouse.run(
         stores.clickhouse.execute,
         "SELECT name FROM system.databases WHERE startsWith(name, %(prefix)s)",
         {"prefix": prefix},
     )
-    for (name,) in left:
+    tables = {name for (name,) in rows}
+    documents = set(await stores.mongo.client.list_database_names())
+    schemas: set[str] = set()
+    if not stores.database.config.is_sqlite:
+        schemas = await postgres.schemas(prefix)
+    # In this order: what is made while this looks is held before it is there.
+    held = await Leases(stores.mongo).held()
+    for name in tables - held:
         await stores.clickhouse.run(ClickHouseRestore(stores.clickhouse, None, name).drop_database)
-    for name in await stores.mongo.client.list_database_names():
+    for name in documents - held:
         if name.startswith(prefix):
             await stores.mongo.client.drop_database(name)
-    if not stores.database.config.is_sqlite:
-        await PostgresRestore(stores.database, None).sweep(prefix)
+    if schemas - held:
+        await postgres.drop(schemas - held)
     config = stores.clickhouse.config
     if config.is_embedded:
         shadow = Path(str(config.embedded_path)) / "shadow"

@@ -42,6 +42,8 @@ class Series:
 
     def __post_init__(self) -> None:
         checks.range_ms(self.start, self.end)
+        if self.at is not None:
+            version_at(self.at, "at")
         if self.into is not None and self.into.timeframe is not self.key.timeframe:
             raise InvalidData("must be of the same timeframe", field="into", value=str(self.into))
 
@@ -90,7 +92,14 @@ class PartRestore:
         """Write candles of a series in one commit; how many there are.
 
         :raises NotEmpty: there are candles in the range already, and not `replace`.
+        :raises NotFound: the backup was made before the moment that is asked for.
         """
+        if wanted.at is not None and wanted.at > manifest.cut_at:
+            raise NotFound(
+                f"Backup {manifest.id} was made before {wanted.at.isoformat()}, and knows nothing"
+                " of that moment.",
+                remedy="Make one now, whose history reaches back to it, or leave the moment out.",
+            )
         target = wanted.into or wanted.key
         found = await self._read(manifest, wanted)
         if found.key != target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -259,23 +260,31 @@ def schedule(
     line: Annotated[
         str, typer.Argument(help="When, as cron says it, in UTC.", metavar="CRON")
     ] = "0 2 * * *",
+    repository: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a line for crontab, and a service and a timer for systemd, that make backups."""
+    """Print a line for crontab, and a service and a timer for systemd, that make backups.
+
+    They run in this folder, whose .env names the stores; what only this shell knows is not there.
+    """
     from datetime import UTC
+    from getpass import getuser
 
     from jts_storage.backup.schedule import Schedule
 
     named = told(lambda: Schedule(line))
-    program = shutil.which("jts-storage") or sys.argv[0]
-    command = [program, "backup", "create", "--json"]
-    service, timer = named.systemd_units(command)
+    where = told(lambda: Path(repository or _config().repository).expanduser().absolute())
+    program = Path(shutil.which("jts-storage") or sys.argv[0]).absolute()
+    command = [str(program), "backup", "create", "--repository", str(where), "--json"]
+    service, timer = named.systemd_units(command, Path.cwd(), getuser())
+    cron = named.cron_line(command, Path.cwd())
     following = told(lambda: named.next_after(datetime.now(UTC)))
     if as_json:
-        cron = named.cron_line(command)
         print_json({"cron": cron, "service": service, "timer": timer, "next": following})
         return
-    typer.echo(f"# crontab -e; cron uses the time zone of the machine\n{named.cron_line(command)}")
+    if alone := _only_in_this_shell():
+        typer.echo(f"# Only this shell has {', '.join(alone)}: write it into .env there, too.")
+    typer.echo(f"# crontab -e; cron uses the time zone of the machine\n{cron}")
     typer.echo(f"\n# /etc/systemd/system/jts-backup.service\n{service}")
     typer.echo(f"# /etc/systemd/system/jts-backup.timer\n{timer}")
     typer.echo(f"# next: {seconds(following)}")
@@ -344,6 +353,15 @@ def _with_manager(
                 return await work(BackupManager(storage, where, report=report))
 
     return finished(opened, stopped=lambda: "Stopped; every backup that was there is still there.")
+
+
+def _only_in_this_shell() -> list[str]:
+    """The names of settings that nobody else who starts in this folder would find."""
+    from jts_storage.settings.variables import of_file
+
+    known = {each.name for each in told(lambda: of_file(Path(".env")))}
+    names = {each for each in os.environ if each.startswith("JTS_")}
+    return sorted(names - known - {"JTS_BACKUP_REPOSITORY"})  # which the command names
 
 
 def _rules(**given: int | None) -> Retention:

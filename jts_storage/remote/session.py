@@ -26,6 +26,9 @@ from jts_storage.remote.protocol import WHOLE_SINCE, path_of
 from jts_storage.remote.wire import Batch
 
 _END_SECONDS: Final = 5.0
+_REFUSED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+"""What a gateway says of a caller before it hears what is asked: nothing of it was done."""
+
 WHOLE_BYTES: Final = 2**20
 """Up to so many bytes a unit of work without documents is sent in one request."""
 
@@ -227,6 +230,8 @@ class WorkSession:
         return opened(metadata=self._connection.metadata)
 
     def _lost(self, exc: aio.AioRpcError) -> StorageError:
+        if exc.code() in _REFUSED:
+            self.has_asked_to_commit = False
         error = self._connection.error_of(exc, "a unit of work", self._address)
         if isinstance(error, problems.GatewayAway):
             return self._away(str(error.args[0]))

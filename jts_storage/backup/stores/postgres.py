@@ -153,13 +153,22 @@ class PostgresRestore:
             await connection.invalidate()
             await connection.close()
 
-    async def sweep(self, prefix: str) -> None:
-        """Remove the scratch schemas that a process which was killed has left behind."""
+    async def schemas(self, prefix: str) -> set[str]:
+        """The schemas whose names begin so."""
         connection, driver = await _connected(self._manager)
         try:
-            for (name,) in await driver.fetch("SELECT nspname FROM pg_namespace"):
-                if name.startswith(prefix):
-                    await driver.execute(f"DROP SCHEMA IF EXISTS {_quoted(name)} CASCADE")
+            found = await driver.fetch("SELECT nspname FROM pg_namespace")
+            return {name for (name,) in found if name.startswith(prefix)}
+        finally:
+            await connection.invalidate()
+            await connection.close()
+
+    async def drop(self, names: Iterable[str]) -> None:
+        """Remove scratch schemas."""
+        connection, driver = await _connected(self._manager)
+        try:
+            for name in names:
+                await driver.execute(f"DROP SCHEMA IF EXISTS {_quoted(name)} CASCADE")
         finally:
             await connection.invalidate()
             await connection.close()

@@ -17,9 +17,11 @@ from jts_storage.backup import BackupManager, BackupRepository, DocumentCollecti
 from jts_storage.backup.encryption import new_key
 from jts_storage.backup.manager import LEASE
 from jts_storage.backup.manifest import Manifest
+from jts_storage.backup.scratch import new_name
+from jts_storage.backup.stores.mongo import MongoRestore
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent, IngestionCompleted
-from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaDrift
+from jts_storage.errors import Conflict, InvalidConfiguration, InvalidData, NotFound, SchemaDrift
 from jts_storage.migrate.checks import check
 from jts_storage.mongo.leases import Leases
 from jts_storage.testing.factories import make_candles, make_formula
@@ -154,6 +156,12 @@ async def test_a_part_is_restored_beside_what_is_stored(
         assert (await storage.candles.get_range(KEY, *ALWAYS)).same_rows(was)
         with pytest.raises(NotEmpty, match="candles in that range"):
             await manager.restore(only=Series(key=KEY))
+        # What was then is in no backup: the latest would give something else without a word.
+        later = Series(key=KEY, into=beside, at=datetime.now(UTC) + timedelta(seconds=1))
+        with pytest.raises(NotFound, match="was made before"):
+            await manager.restore(only=later, replace=True)
+        with pytest.raises(InvalidData, match="at"):
+            Series(key=KEY, at=datetime(2026, 11, 1))
         half = was[100].timestamp
         await manager.restore(only=Series(key=KEY, start=half), replace=True)
         assert (await storage.candles.get_range(KEY, *ALWAYS)).same_rows(was)
@@ -239,6 +247,36 @@ async def _is_held_until_a_cancelled_one_has_ended(
         await making
     with other.held():
         assert len(other.ids()) == 2
+
+
+async def test_a_backup_leaves_the_scratch_stores_of_those_who_verify(
+    settings: StorageSettings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a backup would count as failed because another one was made meanwhile."""
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        manager = BackupManager(storage, repository)
+        await manager.create_backup(verify=False)
+        differing = MongoRestore.differing
+
+        async def beside(self: MongoRestore, copy: Any) -> list[str]:
+            monkeypatch.undo()
+            await BackupManager(storage, repository).create_backup(verify=False)
+            return await differing(self, copy)
+
+        monkeypatch.setattr(MongoRestore, "differing", beside)
+        found = await manager.verify()
+        assert found.was_restored and found.faults == ()
+        assert await Leases(storage.mongo).held() == set()
+        await _is_swept_once_its_holder_is_dead(storage, manager)
+
+
+async def _is_swept_once_its_holder_is_dead(storage: Storage, manager: BackupManager) -> None:
+    name = new_name(storage._stores)
+    left = storage.mongo.client[name]["left"]
+    await left.insert_one({})
+    await manager.create_backup(verify=False)
+    assert name not in await storage.mongo.client.list_database_names()
 
 
 @pytest.mark.slow

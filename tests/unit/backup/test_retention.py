@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,7 +129,17 @@ def test_a_timer_of_systemd_says_the_same(line: str, calendar: list[str]) -> Non
         f"OnCalendar={each}" for each in calendar
     ]
     assert "ExecStart=jts-storage backup create" in service
+    assert "WorkingDirectory" not in service
     assert Schedule(line).cron_line(["a b", "%"]) == f"{line} 'a b' \\%"
+
+
+def test_what_is_scheduled_runs_where_and_as_whom_it_was_said() -> None:
+    schedule, folder = Schedule("0 2 * * *"), Path("/srv/50% of it")
+    service, _ = schedule.systemd_units(["jts-storage"], folder, "jts")
+    assert "\nUser=jts\nWorkingDirectory=/srv/50%% of it\nExecStart=jts-storage\n" in service
+    assert schedule.cron_line(["jts-storage"], folder) == (
+        "0 2 * * * cd '/srv/50\\% of it' && jts-storage"
+    )
 
 
 def test_weeks_of_two_years_are_two() -> None:

@@ -97,6 +97,54 @@ async def test_one_is_made_each_day_whatever_becomes_of_the_one_before(
     assert runs.verified_at is not None
 
 
+class Failing(Manager):
+    """One whose backups fail in a way that nobody foresaw, and whose prunes fail."""
+
+    def __init__(self, clock: Clock, *, makes: bool) -> None:
+        super().__init__(clock)
+        self.makes = makes
+
+    async def create_backup(self, *, note: str) -> Any:
+        if self.makes:
+            self.asked = []  # so that it never fails by itself
+            self.made = getattr(self, "made", 0) + 1
+            if self.made == 3:
+                self.enough.set()
+            return await super().create_backup(note=note)
+        self.asked.append(self.clock.now)
+        if len(self.asked) == 3:
+            self.enough.set()
+        raise MemoryError
+
+    async def prune(self, retention: Retention) -> None:
+        raise StorageError("the manifest of a backup is missing")
+
+
+@pytest.mark.parametrize("makes", [True, False])
+async def test_neither_the_unforeseen_nor_a_prune_that_fails_keeps_the_next_from_being_made(
+    makes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    manager: Any = Failing(clock, makes=makes)
+    told: list[BackupResult | StorageError] = []
+    schedule = BackupSchedule(
+        manager,
+        "0 2 * * *",
+        retention=Retention(),
+        told=told.append,
+        now=lambda: clock.now,
+        sleep=clock.sleep,
+    )
+    async with schedule:
+        await asyncio.wait_for(manager.enough.wait(), 60)
+    if makes:
+        assert isinstance(told[0], BackupResult) and told[0].status == "success"
+        assert "were not removed: the manifest of a backup is missing" in caplog.text
+        assert "was not made" not in caplog.text
+    else:
+        assert isinstance(told[0], StorageError) and "MemoryError" in str(told[0])
+
+
 @pytest.mark.parametrize(
     ("was_restored", "faults", "expected"),
     [(True, (), (False, True)), (False, (), (False, False)), (True, ("torn",), (True, False))],

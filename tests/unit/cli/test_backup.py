@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,24 @@ def test_what_cannot_be_done_exits_with_2(tmp_path: Path) -> None:
     assert "five fields" in run("schedule", "0 2 *", code=2)
 
 
-def test_a_schedule_is_printed_for_cron_and_systemd() -> None:
+def test_a_schedule_is_printed_for_cron_and_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the folder and the repository: elsewhere other stores would be backed up."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JTS_MONGO_URL", "mongodb://user:very-secret@host/")
     found = run("schedule", "0 2 * * *", "--json")
-    assert found["cron"].startswith("0 2 * * * ")
-    assert found["cron"].endswith("backup create --json")
+    create = f"backup create --repository {tmp_path / '.jts-backups'} --json"
+    assert found["cron"].startswith(f"0 2 * * * cd {tmp_path} && /")
+    assert found["cron"].endswith(create)
+    assert f"WorkingDirectory={tmp_path}\n" in found["service"] and create in found["service"]
+    assert f"User={getuser()}\n" in found["service"]
+    said = run("schedule", "--repository", "elsewhere")
+    assert f"--repository {tmp_path / 'elsewhere'}" in said
+    assert "Only this shell has " in said and "JTS_MONGO_URL" in said
+    assert "very-secret" not in said
+    (tmp_path / ".env").write_text("JTS_MONGO_URL=mongodb://host/\n")
+    assert "JTS_MONGO_URL" not in run("schedule")
     assert "OnCalendar=*-*-* 02:00:00 UTC" in found["timer"]
     assert found["next"].endswith("T02:00:00+00:00")
     assert "crontab" in run("schedule")
