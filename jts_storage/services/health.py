@@ -51,7 +51,15 @@ def _postgres(port: int, _: str) -> str:
 
     async def ask() -> str:
         connection = await asyncpg.connect(
-            host=HOST, port=port, user=LocalPostgres.user, database="postgres", timeout=_SECONDS
+            host=HOST,
+            port=port,
+            user=LocalPostgres.user,
+            database="postgres",
+            timeout=_SECONDS,
+            # What PGSSLMODE and its like ask for is meant for other servers.
+            ssl=False,
+            password="",
+            target_session_attrs="any",
         )
         try:
             answer = await connection.fetchval("SELECT 1", timeout=_SECONDS)
