@@ -59,7 +59,6 @@ def _postgres(port: int, _: str) -> str:
             # What PGSSLMODE and its like ask for is meant for other servers.
             ssl=False,
             password="",
-            target_session_attrs="any",
         )
         try:
             answer = await connection.fetchval("SELECT 1", timeout=_SECONDS)

@@ -83,7 +83,7 @@ def supervise(
             stopped = manager.stop_services()
         _write_state(stopped, folder)
         for identity in asked:
-            with _tolerated("answered"):
+            with _tolerated("Answering who asked"):
                 folder.answer(identity, stopped)
     return stopped
 
@@ -132,17 +132,17 @@ def _write_and_tell(
 
 
 def _write_state(statuses: list[ServiceStatus], folder: StateFolder) -> None:
-    with _tolerated("noted"):
+    with _tolerated("Noting how the services are"):
         folder.write_state(statuses)
 
 
 @contextmanager
-def _tolerated(what: str) -> Iterator[None]:
+def _tolerated(doing: str) -> Iterator[None]:
     """A disk that is full, or an engine that is away, is no reason to leave services alone."""
     try:
         yield
     except (OSError, StorageError) as exc:
-        log.error("The services could not be %s: %s", what, exc)
+        log.error("%s failed: %s", doing, exc)
 
 
 def _watch(
@@ -156,7 +156,7 @@ def _watch(
     last: list[ServiceStatus] = []
     written = float("-inf")
     while not stopping.wait(pause):
-        with _tolerated("looked at"):
+        with _tolerated("Looking at the services"):
             statuses = manager.monitor_health()
             if statuses != last or time.monotonic() - written > _WRITE_EVERY:
                 _write_state(statuses, folder)
@@ -165,7 +165,7 @@ def _watch(
                 changed(statuses)
             last = statuses
         asked: list[str] = []
-        with _tolerated("asked for"):
+        with _tolerated("Doing what was asked"):
             asked.extend(_answered(manager, folder))
         if asked:
             return asked
