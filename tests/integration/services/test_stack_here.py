@@ -372,8 +372,7 @@ def test_a_pause_of_the_supervisor_shows_no_health_of_before(folder: StateFolder
         then = time.time() - 60
         os.utime(folder.path / "state.json", (then, then))
         assert folder.state() is None
-        (found,) = looked_at(folder)
-        assert found.status == "stopped"
+        wait_until(lambda: looked_at(folder)[0].status == "stopped", "it is told as it was before")
     finally:
         os.kill(supervisor, signal.SIGCONT)
     wait_until(lambda: folder.state() is not None, "nobody says how it is again")
