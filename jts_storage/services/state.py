@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 from uuid import uuid4
 
 from jts_storage._runtime.processes import may_be_alive, this_process
-from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration
+from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration, StorageError
 from jts_storage.local_servers.folder import is_held, try_lock, unlock
 from jts_storage.services.status import ServiceStatus
 
@@ -122,12 +122,15 @@ class StateFolder:
 
     @contextmanager
     def planned(self, plan: Plan) -> Iterator[None]:
-        """Note what is started in the block; if nothing could be, what was noted before stays."""
+        """Note what is started in the block; if nothing could be, what was noted before stays.
+
+        A failure that nobody foresaw may leave something running, which `down` has to find.
+        """
         before = self._read("plan.json")
         self.write_plan(plan)
         try:
             yield
-        except BaseException:
+        except StorageError:
             if before is None:
                 (self.path / "plan.json").unlink(missing_ok=True)
             else:

@@ -393,7 +393,7 @@ def test_a_disk_that_is_full_ends_no_supervisor(
         looks.append(1)
         if len(looks) > 3:
             stopping.set()
-        return []
+        return [ServiceStatus("redis", "error", restarts=len(looks))]
 
     stopping = threading.Event()
     monkeypatch.setattr(manager, "monitor_health", look)
