@@ -5,6 +5,7 @@ The full configurations, with rules, dashboards and receivers, are in `ops`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -93,15 +94,17 @@ def alertmanager(folder: Path) -> Path:
 
 
 def nginx(folder: Path, ports: Mapping[str, int], certificates: Path) -> Path:
+    # From its own folder on, whose name nginx would not take with a `$` in it.
+    where = _quoted(os.path.relpath(certificates, folder))
     text = _NGINX.format(
-        host=HOST, port=ports["nginx"], gateway=ports["gateway"], certificates=_quoted(certificates)
+        host=HOST, port=ports["nginx"], gateway=ports["gateway"], certificates=where
     )
     return _written(folder / "nginx.conf", text)
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: str) -> str:
     """As it stands between the quotes of nginx."""
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return path.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _written(file: Path, text: str) -> Path:

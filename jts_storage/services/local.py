@@ -207,8 +207,8 @@ class LocalUnits:
             # It is asked for again and again, and may be long.
             log_file.seek(max(log_file.seek(0, os.SEEK_END) - _LAST_BYTES, 0))
             lines = log_file.read().decode(errors="replace").splitlines()
-            if lines:
-                return f"it has ended: {lines[-1].strip()[:200]}"
+            if last := [each.strip()[:200] for each in lines[-2:]]:  # its own, and its keeper's
+                return f"it has ended: {'; '.join(last)}"
         return ""
 
 

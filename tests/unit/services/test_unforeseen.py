@@ -11,6 +11,7 @@ import pytest
 from jts_storage.errors import StorageError
 from jts_storage.services import health
 from jts_storage.services.configurations import nginx
+from jts_storage.services.local import LocalUnits
 from jts_storage.services.stack import PORTS
 from jts_storage.services.state import Plan, StateFolder
 
@@ -25,6 +26,15 @@ def test_a_driver_that_raises_whatever_it_likes_ends_no_supervisor(
     told = health.why_not_well("redis://127.0.0.1:1")
     assert told == "it could not be asked: none of the hosts match"
     assert "Traceback" in caplog.text
+
+
+def test_the_last_words_are_those_of_the_server_and_of_its_keeper(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "server.log").write_text(
+        "x" * 9_000 + "\nno memory\nredis ended with 2\n"
+    )
+    (told,) = LocalUnits(tmp_path, PORTS).look(["redis"]).values()
+    assert told.why == "it has ended: no memory; redis ended with 2"
 
 
 @pytest.mark.parametrize(("failure", "stays"), [(StorageError("no"), False), (KeyError(), True)])
@@ -72,6 +82,8 @@ def test_a_request_of_another_shape_is_passed_over(tmp_path: Path, names: object
 
 def test_nginx_is_told_paths_of_any_name(tmp_path: Path) -> None:
     ports: Mapping[str, int] = PORTS
-    text = nginx(tmp_path, ports, Path('/a b/"c"')).read_text()
-    assert 'ssl_certificate "/a b/\\"c\\"/server.pem";' in text
-    assert str(tmp_path) not in text, "the rest is relative to -p"
+    folder = tmp_path / "$x" / "nginx"
+    folder.mkdir(parents=True)
+    text = nginx(folder, ports, tmp_path / "$x" / 'a "b"').read_text()
+    assert 'ssl_certificate "../a \\"b\\"/server.pem";' in text
+    assert "$x" not in text, "the rest is relative to -p"
