@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from jts_storage.errors import InvalidConfiguration
+from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration
 
 if TYPE_CHECKING:
     from jts_storage.services.state import Plan, StateFolder
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 1_800.0
 """Images may have to be fetched."""
+
+STOP_SECONDS = 300.0
 
 
 class EngineName(StrEnum):
@@ -69,10 +72,12 @@ def new_plan(
             compose_file=str(compose_file.absolute()),
         )
     given = dict(last.ports) if last is not None and last.engine == "local" else {}
+    ports = all_ports({**given, **dict(map(_port, port or []))})
+    wanted = _installed(chosen(names, profile or (), is_local=True), names, where)
     return Plan(
         engine="local",
-        names=_installed(chosen(names, profile or (), is_local=True), names, where),
-        ports=all_ports({**given, **dict(map(_port, port or []))}),
+        names=_with_those_left(wanted, last, where, ports),
+        ports=ports,
         lasting=lasting,
         restart_unhealthy=restart_unhealthy,
     )
@@ -99,6 +104,22 @@ def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) 
             else:
                 found.append(name)
     return found
+
+
+def _with_those_left(
+    wanted: list[str], last: Plan | None, where: StateFolder, ports: Mapping[str, int]
+) -> list[str]:
+    """Those, too, that an earlier supervisor left running: nobody else would ever stop them."""
+    from jts_storage.services.local import LocalUnits
+    from jts_storage.services.stack import STACK, in_order, with_needs
+
+    if last is None or last.engine != "local" or where.is_supervised():
+        return wanted
+    others = [name for name in last.names if name in STACK and name not in wanted]
+    left = LocalUnits(where.path, ports).lasting(others)
+    if left:
+        typer.echo(f"{', '.join(left)} still run, and are taken, too.", err=True)
+    return list(in_order(with_needs([*wanted, *left]))) if left else wanted
 
 
 def _port(text: str) -> tuple[str, int]:
@@ -172,6 +193,36 @@ def restarted_here(plan: Plan, where: StateFolder, names: list[str]) -> list[Ser
         if isinstance(manager, LocalManager):
             manager.units.leave()
         return found
+
+
+def stopped(where: StateFolder) -> list[ServiceStatus]:
+    """Stop all, by whoever supervises them, or here."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        try:
+            return _stopped_once(where)
+        except InUse:  # another one stops them, or has just begun to start them
+            if time.monotonic() > deadline:
+                raise
+
+
+def _stopped_once(where: StateFolder) -> list[ServiceStatus]:
+    from jts_storage.services.supervisor import STOP
+
+    if where.is_supervised():
+        try:
+            return where.ask(STOP, timeout=STOP_SECONDS)
+        except ConnectionFailed:  # it may have ended for another reason meanwhile
+            if where.is_supervised():
+                raise
+    if where.plan() is None and where.has_plan():
+        raise InvalidConfiguration(
+            f"{where.path / 'plan.json'}, which says what was started, cannot be understood",
+            remedy="Use the release that wrote it; or remove that file, then run"
+            " jts-storage services up and down.",
+        )
+    plan = where.plan()
+    return [] if plan is None else stopped_here(plan, where)
 
 
 def stopped_here(plan: Plan, where: StateFolder) -> list[ServiceStatus]:

@@ -31,7 +31,7 @@ from jts_storage.cli.services_plans import (
     plan_of,
     restarted_here,
     state_of,
-    stopped_here,
+    stopped,
     variables,
 )
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from jts_storage.services.state import Plan, StateFolder
     from jts_storage.services.status import ServiceStatus
 
-_STOP_SECONDS = 300.0
 _EVAL = 'eval "$(jts-storage services env)"'
 
 
@@ -122,7 +121,7 @@ def status(folder: Folder = None, as_json: AsJson = False) -> None:
     """Show the services that were started; exits with 1 if one does not run."""
     where = told(lambda: state_of(folder))
     found = told(lambda: looked_at(where))
-    pid = where.supervisor()
+    pid = told(where.supervisor)
     if as_json:
         print_json({"supervisor": pid, "services": found})
     elif not found:
@@ -188,20 +187,14 @@ def down(folder: Folder = None, as_json: AsJson = False) -> None:
 
     One that takes longer than it may is killed, which is told.
     """
-    from jts_storage.services.supervisor import STOP
-
     where = told(lambda: state_of(folder))
-    if where.plan() is None:
+    if not told(lambda: where.has_plan() or where.is_supervised()):
         typer.echo(f"Nothing was started in {where.path}.", err=True)
         if as_json:
             print_json([])
         return
-    plan = told(lambda: plan_of(where))
     with waiting("Stopping", quiet=as_json):
-        if where.is_supervised():
-            found = told(lambda: where.ask(STOP, timeout=_STOP_SECONDS))
-        else:
-            found = told(lambda: stopped_here(plan, where))
+        found = told(lambda: stopped(where))
     _print(found, as_json)
     if not all(each.status == "stopped" for each in found):
         raise typer.Exit(NOT_WELL)

@@ -154,8 +154,15 @@ class ServerFolder:
         """Return the running server of this folder, whichever process started it."""
         deadline = time.monotonic() + _LAUNCH_SECONDS
         while self._is_held("server.lock"):
-            with suppress(FileNotFoundError):
-                return RunningServer(**json.loads(self._state.read_text()))
+            try:
+                return _server_of(self._state.read_bytes())
+            except FileNotFoundError:
+                pass
+            except (ValueError, KeyError, TypeError) as exc:  # nobody leaves half of it
+                raise ConnectionFailed(
+                    f"A server runs in {self.path}, and {self._state.name} does not say which.",
+                    remedy=f"`fuser {self.path / 'server.lock'}` names its processes: end them.",
+                ) from exc
             if time.monotonic() > deadline:
                 raise ConnectionFailed(f"The server in {self.path} never wrote its process id.")
             time.sleep(_POLL_SECONDS)
@@ -212,6 +219,13 @@ class ServerFolder:
         """Kill the server as a crash would, and wait until it is gone."""
         if server := self.running():
             _signal(server.pid, signal.SIGKILL)
+            self._wait_until_gone(timeout)
+
+    def end(self, timeout: float) -> None:
+        """Kill the server and its keeper, which does not do its work, and wait until both are gone."""
+        if server := self.running():
+            _signal(server.pid, signal.SIGKILL)
+            _signal(server.keeper, signal.SIGKILL)
             self._wait_until_gone(timeout)
 
     def log_tail(self) -> str:
@@ -336,6 +350,14 @@ def unlock(fd: int) -> None:
     """Give a lock back at once, and close its file."""
     fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
+
+
+def _server_of(text: bytes) -> RunningServer:
+    """Of what a keeper has written, also one of a later release."""
+    told = json.loads(text)
+    return RunningServer(
+        int(told["keeper"]), int(told["pid"]), int(told["port"]), str(told["started"])
+    )
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

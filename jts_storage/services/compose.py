@@ -23,6 +23,7 @@ _NUMBER: Final = re.compile(r"(\d+)\.(\d+)")
 _NO_COMPOSE: Final = ("unknown flag: --short", "unknown command", "is not a docker command")
 """What docker says where `compose version --short` is none of its commands."""
 
+_NO_SENSE: Final = "See whether `docker` is Docker, and what `docker compose config` prints."
 _NO_ENGINE: Final = ("cannot connect to the docker daemon", "permission denied", "is the docker")
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:([\d.]+)s)?")
 
@@ -52,8 +53,10 @@ class Compose:
 
     def description(self) -> dict[str, Any]:
         """The services of the file, with its variables filled in; passwords are in it."""
-        told = json.loads(self._compose("config", "--format", "json"))
-        services: dict[str, Any] = told["services"]
+        told = self._json([*self._begin(), "config", "--format", "json"])
+        services = told.get("services") if isinstance(told, dict) else None
+        if not isinstance(services, dict):
+            raise ConnectionFailed("`docker compose config` names no services.", remedy=_NO_SENSE)
         return services
 
     def containers(self) -> list[dict[str, Any]]:
@@ -61,7 +64,9 @@ class Compose:
         ids = self._compose("ps", "--all", "--quiet").split()
         if not ids:
             return []
-        found: list[dict[str, Any]] = json.loads(self._run(["inspect", *ids]))
+        found = self._json(["inspect", *ids])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise ConnectionFailed("`docker inspect` lists no containers.", remedy=_NO_SENSE)
         return found
 
     def up(self, name: str) -> None:
@@ -81,6 +86,14 @@ class Compose:
 
     def _compose(self, *arguments: str, seconds: float = _ASK_SECONDS) -> str:
         return self._run([*self._begin(), *arguments], seconds)
+
+    def _json(self, arguments: Sequence[str]) -> Any:
+        said = self._run(arguments)
+        try:
+            return json.loads(said)
+        except ValueError as exc:  # what it said is not told: passwords may be in it
+            what = " ".join(each for each in arguments[:3] if each != str(self.file))
+            raise ConnectionFailed(f"`docker {what}` printed no JSON.", remedy=_NO_SENSE) from exc
 
     def _run(self, arguments: Sequence[str], seconds: float = _ASK_SECONDS) -> str:
         what = " ".join(["docker", *(each for each in arguments if each != str(self.file))])

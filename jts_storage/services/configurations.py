@@ -5,9 +5,11 @@ The full configurations, with rules, dashboards and receivers, are in `ops`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from xml.sax.saxutils import escape
 
 from jts_storage.services.stack import HOST, METRICS
 
@@ -49,20 +51,20 @@ receivers: [{name: nobody}]
 """
 
 _NGINX: Final = """\
-pid {folder}/nginx.pid;
+pid nginx.pid;
 worker_processes 1;
 events {{ worker_connections 1024; }}
 http {{
   access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
   server {{
     listen {host}:{port} ssl http2;
-    ssl_certificate {certificates}/server.pem;
-    ssl_certificate_key {certificates}/server.key;
+    ssl_certificate "{certificates}/server.pem";
+    ssl_certificate_key "{certificates}/server.key";
     ssl_protocols TLSv1.2 TLSv1.3;
     client_max_body_size 0;
     location / {{
@@ -78,7 +80,8 @@ http {{
 def clickhouse(folder: Path, port: int) -> Path:
     for name in ("data", "tmp", "user_files"):
         (folder / name).mkdir(exist_ok=True)
-    return _written(folder / "config.xml", _CLICKHOUSE.format(host=HOST, port=port, folder=folder))
+    text = _CLICKHOUSE.format(host=HOST, port=port, folder=escape(str(folder)))
+    return _written(folder / "config.xml", text)
 
 
 def prometheus(folder: Path, ports: Mapping[str, int]) -> Path:
@@ -91,14 +94,17 @@ def alertmanager(folder: Path) -> Path:
 
 
 def nginx(folder: Path, ports: Mapping[str, int], certificates: Path) -> Path:
+    # From its own folder on, whose name nginx would not take with a `$` in it.
+    where = _quoted(os.path.relpath(certificates, folder))
     text = _NGINX.format(
-        host=HOST,
-        port=ports["nginx"],
-        gateway=ports["gateway"],
-        folder=folder,
-        certificates=certificates,
+        host=HOST, port=ports["nginx"], gateway=ports["gateway"], certificates=where
     )
     return _written(folder / "nginx.conf", text)
+
+
+def _quoted(path: str) -> str:
+    """As it stands between the quotes of nginx."""
+    return path.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _written(file: Path, text: str) -> Path:

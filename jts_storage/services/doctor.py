@@ -70,11 +70,17 @@ def problems_of(stack: Stack, names: Sequence[str], resources: Resources) -> lis
     down = [name for name in names if name not in running]
     for name in names:
         found += _of_program(stack, name)
+        found += _of_another_port(stack, name)
     for name in down:
         found += _of_ports(stack, name, resources)
         if name == "postgres":
             found += _of_account(stack.folder)
     return found + list(_of_room(stack.folder, down, resources))
+
+
+def problems_of_one(stack: Stack, name: str, resources: Resources) -> list[str]:
+    """What may have come in the way of one that is about to be started, perhaps again."""
+    return [*_of_program(stack, name), *_of_ports(stack, name, resources)]
 
 
 def _of_folder(folder: Path) -> Iterator[str]:
@@ -85,7 +91,9 @@ def _of_folder(folder: Path) -> Iterator[str]:
     for each in (folder, *(folder / name for name in STACK)):
         with suppress(FileNotFoundError):
             state = each.lstat()
-            if not stat.S_ISDIR(state.st_mode):
+            if stat.S_ISLNK(state.st_mode):
+                yield f"{each} is a link. Name the folder that it leads to with --folder."
+            elif not stat.S_ISDIR(state.st_mode):
                 yield f"{each} is no folder. Move it away, or name another folder with --folder."
             elif not _is_ours(each, state):
                 yield (
@@ -124,6 +132,16 @@ def _of_ports(stack: Stack, name: str, resources: Resources) -> Iterator[str]:
                 f"{name}: somebody else listens on {HOST}:{port}. Stop that program, which"
                 f" `ss -ltnp 'sport = :{port}'` names, or use another port: --port {each}=PORT."
             )
+
+
+def _of_another_port(stack: Stack, name: str) -> Iterator[str]:
+    """Who is told the port that it is to have would look for it in vain."""
+    server, port = stack.running(name), stack.ports[name]
+    if server is not None and server.port != port:
+        yield (
+            f"{name} runs already, on {HOST}:{server.port} and not on {port}. Stop it with"
+            f" jts-storage services down, or say --port {name}={server.port}."
+        )
 
 
 def _of_account(folder: Path) -> Iterator[str]:

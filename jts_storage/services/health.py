@@ -32,6 +32,9 @@ def why_not_well(url: str) -> str:
         return _PROBES[parts.scheme](parts.port, parts.path)
     except (OSError, StorageError) as failure:
         return f"it does not answer: {_first_line(failure)}"
+    except Exception as failure:  # drivers have more of them than they say, and nobody may end here
+        log.exception("%s could not be asked.", parts.scheme)
+        return f"it could not be asked: {_first_line(failure)}"
 
 
 def _redis(port: int, _: str) -> str:
@@ -48,10 +51,19 @@ def _postgres(port: int, _: str) -> str:
     import asyncio
 
     import asyncpg
+    from asyncpg.connect_utils import SessionAttribute
 
     async def ask() -> str:
         connection = await asyncpg.connect(
-            host=HOST, port=port, user=LocalPostgres.user, database="postgres", timeout=_SECONDS
+            host=HOST,
+            port=port,
+            user=LocalPostgres.user,
+            database="postgres",
+            timeout=_SECONDS,
+            # What PGSSLMODE and its like ask for is meant for other servers.
+            ssl=False,
+            password="",
+            target_session_attrs=SessionAttribute.any,
         )
         try:
             answer = await connection.fetchval("SELECT 1", timeout=_SECONDS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -15,16 +16,19 @@ from typing import Final
 
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.local_servers.folder import RunningServer, ServerFolder
-from jts_storage.services.doctor import Resources, problems_of
+from jts_storage.services.doctor import Resources, problems_of, problems_of_one
 from jts_storage.services.health import why_not_well
+from jts_storage.services.listeners import is_of_another
 from jts_storage.services.programs import Program, local_programs
-from jts_storage.services.stack import STACK, all_ports, chosen
+from jts_storage.services.stack import HOST, STACK, all_ports, chosen
 from jts_storage.services.stamps import write_stamp
 from jts_storage.services.state import make_folder
 from jts_storage.services.supervision import Seen, Supervision
 
 _TURN_SECONDS: Final = 60.0
+_STOP_SLACK: Final = 10.0
 _KILLED: Final = "and is killed"
+_LAST_BYTES: Final = 4_096
 _HEALTH_SECONDS: Final = 1.0
 """So long a service that was well counts as well, unless its process is gone."""
 
@@ -64,6 +68,12 @@ class LocalUnits:
         return problems_of(self, names, self._resources)
 
     def start(self, name: str) -> None:
+        try:
+            self._start(name)
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise ConnectionFailed(f"{name} could not be started: {exc}") from exc
+
+    def _start(self, name: str) -> None:
         folder = self._of(name)
         with folder.exclusive(_TURN_SECONDS):
             if name not in self._joined:
@@ -74,14 +84,14 @@ class LocalUnits:
                 log.info("%s runs already in %s, and is taken as it is.", name, folder.path)
                 return
             self._greeted.discard(name)
-            try:
-                command = self.programs[name].command(folder, self.ports)
-                folder.start(replace(command, patience=STACK[name].grace))
-            except (OSError, subprocess.SubprocessError) as exc:
-                raise ConnectionFailed(f"{name} could not be started: {exc}") from exc
+            # Perhaps again, a day later: a port or a program may have become another's.
+            if problems := problems_of_one(self, name, self._resources):
+                raise ConnectionFailed(" ".join(problems))
+            command = self.programs[name].command(folder, self.ports)
+            folder.start(replace(command, patience=STACK[name].grace))
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
-        servers = {name: self.running(name) for name in names}
+        servers, unknown = self._servers(names)
         due = {
             name: server
             for name, server in servers.items()
@@ -89,26 +99,47 @@ class LocalUnits:
         }
         with ThreadPoolExecutor(max(1, len(due)), "health") as pool:  # threads as they are needed
             asked = dict(zip(due, pool.map(self._asked, due, due.values()), strict=True))
-        return {
+        return unknown | {
             name: Seen(False, why=self._last_words(name))
             if server is None
             else _seen(server, asked.get(name, ""))
             for name, server in servers.items()
         }
 
+    def _servers(
+        self, names: Sequence[str]
+    ) -> tuple[dict[str, RunningServer | None], dict[str, Seen]]:
+        """The processes, and of which services they cannot be told, and why."""
+        servers: dict[str, RunningServer | None] = {}
+        unknown: dict[str, Seen] = {}
+        for name in names:
+            try:
+                servers[name] = self.running(name)
+            except (OSError, StorageError) as exc:
+                unknown[name] = Seen(True, why=str(exc))
+        return servers, unknown
+
     def stop(self, name: str) -> str:
         if not (self.folder / name).is_dir():
+            if name in self._joined:  # somebody removed it, and the keeper goes by what it was
+                self._folders.pop(name).part()
+                self._joined.discard(name)
             return ""
         folder = self._of(name)
         grace = STACK[name].grace
         with folder.exclusive(_TURN_SECONDS):
             was_running = folder.running() is not None
-            folder.stop(2 * grace + 10)
+            try:
+                folder.stop(2 * grace + _STOP_SLACK)
+                was_killed = was_running and _KILLED in folder.log_tail()
+            except ConnectionFailed:  # its keeper hangs, which was to kill it
+                folder.end(_STOP_SLACK)
+                was_killed = True
             folder.let_last(False)
         if name in self._joined:
             folder.part()
             self._joined.discard(name)
-        if was_running and _KILLED in folder.log_tail():
+        if was_killed:
             return f"it did not stop within {grace:g} s, and was killed"
         return ""
 
@@ -120,6 +151,14 @@ class LocalUnits:
         if not (self.folder / name / "server.lock").exists():
             return None
         return self._of(name).running()
+
+    def lasting(self, names: Iterable[str]) -> list[str]:
+        """Those that run, and live on without a supervisor."""
+        return [
+            name
+            for name in names
+            if (self.folder / name / "lasting").exists() and self.running(name) is not None
+        ]
 
     def leave(self) -> None:
         """Let go of all; those that are not lasting end then."""
@@ -142,6 +181,8 @@ class LocalUnits:
 
     def _asked(self, name: str, server: RunningServer) -> str:
         """Why it is not well, or nothing."""
+        if is_of_another(server.port, server.pid):  # who must not be asked, and not be helped
+            return f"somebody else listens on {HOST}:{server.port}"
         why = why_not_well(STACK[name].health_url(server.port))
         if not why and name not in self._greeted:
             why = self._greet(name, server)
@@ -162,10 +203,12 @@ class LocalUnits:
         return ""
 
     def _last_words(self, name: str) -> str:
-        with suppress(OSError):
-            lines = (self.folder / name / "server.log").read_text(errors="replace").splitlines()
-            if lines:
-                return f"it has ended: {lines[-1].strip()[:200]}"
+        with suppress(OSError), (self.folder / name / "server.log").open("rb") as log_file:
+            # It is asked for again and again, and may be long.
+            log_file.seek(max(log_file.seek(0, os.SEEK_END) - _LAST_BYTES, 0))
+            lines = log_file.read().decode(errors="replace").splitlines()
+            if last := [each.strip()[:200] for each in lines[-2:]]:  # its own, and its keeper's
+                return f"it has ended: {'; '.join(last)}"
         return ""
 
 

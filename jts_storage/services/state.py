@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,12 +19,15 @@ from typing import Any, Final, Literal
 from uuid import uuid4
 
 from jts_storage._runtime.processes import may_be_alive, this_process
-from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration
+from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration, StorageError
 from jts_storage.local_servers.folder import is_held, try_lock, unlock
 from jts_storage.services.status import ServiceStatus
 
 _PAUSE: Final = 0.05
 _LOOK_SECONDS: Final = 1.0
+_STALE_SECONDS: Final = 15.0
+"""A look takes six seconds at most, and a process that supervises looks all the time."""
+
 
 Engine = Literal["local", "docker"]
 
@@ -70,6 +73,7 @@ class StateFolder:
         :raises InvalidConfiguration: the folder cannot be written.
         """
         lock = self._open_lock()
+        earlier = list(self._requests.glob("*.json"))
         deadline = time.monotonic() + _LOOK_SECONDS
         while not try_lock(lock):  # somebody may only be looking
             if time.monotonic() > deadline:
@@ -77,9 +81,12 @@ class StateFolder:
                 raise self.in_use()
             time.sleep(_PAUSE)
         try:
+            # Who asks from now on asks this process; those before asked one that is gone.
+            self._forget(earlier)
             yield
         finally:
-            self.forget_requests()
+            with suppress(OSError):
+                self._forget(self._requests.glob("*.json"))
             unlock(lock)
 
     def is_supervised(self) -> bool:
@@ -115,12 +122,15 @@ class StateFolder:
 
     @contextmanager
     def planned(self, plan: Plan) -> Iterator[None]:
-        """Note what is started in the block; if nothing could be, what was noted before stays."""
+        """Note what is started in the block; if nothing could be, what was noted before stays.
+
+        A failure that nobody foresaw may leave something running, which `down` has to find.
+        """
         before = self._read("plan.json")
         self.write_plan(plan)
         try:
             yield
-        except BaseException:
+        except StorageError:
             if before is None:
                 (self.path / "plan.json").unlink(missing_ok=True)
             else:
@@ -128,24 +138,34 @@ class StateFolder:
             raise
 
     def plan(self) -> Plan | None:
-        """What was last started here; None if nothing was."""
-        told = self._read("plan.json")
+        """What was last started here; None if nothing was, or nobody can read what.
+
+        :raises InvalidConfiguration: it is not for this user.
+        """
         try:
+            told = self._read("plan.json")
             return None if told is None else Plan(**told)
         except TypeError:
             return None
+
+    def has_plan(self) -> bool:
+        """Whether something was started here, whether or not `plan` can read what."""
+        return (self.path / "plan.json").exists()
 
     def write_state(self, statuses: Sequence[ServiceStatus]) -> None:
         self._write("state.json", [asdict(each) for each in statuses])
 
     def state(self) -> list[ServiceStatus] | None:
-        """How the services were when the process that supervises last looked; None if none does."""
+        """How the services were when the process that supervises last looked; None if none does,
+        or it has not looked for long, as when it is paused.
+        """
         if not self.is_supervised():
             return None
-        told = self._read("state.json")
         try:
+            age = time.time() - (self.path / "state.json").stat().st_mtime
+            told = self._read("state.json") if abs(age) < _STALE_SECONDS else None
             return None if told is None else [ServiceStatus(**each) for each in told]
-        except (TypeError, ValueError):
+        except (OSError, TypeError, ValueError):
             return None
 
     def forget_state(self) -> None:
@@ -168,24 +188,29 @@ class StateFolder:
                 told = self._read(answer)
                 break
             time.sleep(_PAUSE)
-        with suppress(OSError):
-            (self.path / answer).unlink(missing_ok=True)
+        # Nobody is to do later what nobody waits for any more.
+        self._forget([self.path / answer, self.path / f"requests/{identity}.json"])
         if told is None:
-            raise ConnectionFailed(
-                f"The supervisor of {self.path} gave no answer to {what}.",
-                remedy=f"Look at {self.log}, then repeat it.",
-            )
+            raise self._no_answer(what)
         if "error" in told:
             raise ConnectionFailed(str(told["error"]))
         return [ServiceStatus(**each) for each in told["services"]]
+
+    def _no_answer(self, what: str) -> ConnectionFailed:
+        pid = self.supervisor()
+        end = "" if pid is None else f"; if process {pid} hangs, end it with kill -9"
+        return ConnectionFailed(
+            f"The supervisor of {self.path} gave no answer to {what}.",
+            remedy=f"Look at {self.log}{end}, then repeat it.",
+        )
 
     def requests(self) -> Iterator[tuple[str, str, list[str]]]:
         """What others ask: the identity of each question, what is to be done, with which."""
         for file in sorted(self._requests.glob("*.json")):
             told = self._read(f"requests/{file.name}")
-            file.unlink(missing_ok=True)
-            if isinstance(told, dict):
-                yield file.stem, str(told.get("do")), [str(each) for each in told.get("names", ())]
+            self._forget([file])
+            if isinstance(told, dict) and isinstance(names := told.get("names", []), list):
+                yield file.stem, str(told.get("do")), [str(each) for each in names]
 
     def answer(
         self, identity: str, statuses: Sequence[ServiceStatus] = (), *, error: str = ""
@@ -193,10 +218,11 @@ class StateFolder:
         told = {"error": error} if error else {"services": [asdict(each) for each in statuses]}
         self._write(f"requests/{identity}.answer", told)
 
-    def forget_requests(self) -> None:
-        """Of those who asked an earlier process."""
-        for file in self._requests.glob("*.json"):
-            file.unlink(missing_ok=True)
+    @staticmethod
+    def _forget(requests: Iterable[Path]) -> None:
+        for file in requests:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
     # ---- files
 
@@ -228,5 +254,10 @@ class StateFolder:
     def _read(self, name: str) -> Any:
         try:
             return json.loads((self.path / name).read_bytes())
+        except PermissionError as exc:
+            raise InvalidConfiguration(
+                f"{self.path / name} may not be read by this user",
+                remedy="Run this as the user who started the stack.",
+            ) from exc
         except (OSError, ValueError):
             return None

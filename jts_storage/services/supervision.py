@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Protocol
@@ -124,7 +125,11 @@ class Supervision:
         for watched in self._watched.values():
             watched.is_wanted = True
         self._each(starting(self.names, self._stack), self._start_and_wait)
-        return self.status()
+        try:
+            self._look()
+        except StorageError as exc:  # something may have been started, which is to be told
+            log.error("The services could not be looked at: %s", exc)
+        return [self._told(name) for name in self.names]
 
     def monitor_health(self) -> list[ServiceStatus]:
         """As `ServiceManager.monitor_health`."""
@@ -167,7 +172,7 @@ class Supervision:
         """Do the work for each service, for those side by side that do not wait for others."""
         graph.prepare()
         running: dict[Future[None], str] = {}
-        with ThreadPoolExecutor(max(1, len(self.names)), "services") as pool:
+        with self._together() as pool:
             while graph.is_active():
                 for name in graph.get_ready():
                     running[pool.submit(work, name)] = name
@@ -176,6 +181,22 @@ class Supervision:
                     name = running.pop(each)
                     each.result()
                     graph.done(name)
+
+    @contextmanager
+    def _together(self) -> Iterator[Executor]:
+        """Threads for all services. If the block fails, as by Ctrl-C, no start goes on waiting."""
+        was_interrupted = self._interrupted.is_set()
+        try:
+            with ThreadPoolExecutor(max(1, len(self.names)), "services") as pool:
+                try:
+                    yield pool
+                except BaseException:
+                    self._interrupted.set()
+                    raise
+        except BaseException:
+            if not was_interrupted:
+                self._interrupted.clear()
+            raise
 
     def _start_and_wait(self, name: str) -> None:
         watched = self._watched[name]
@@ -188,9 +209,15 @@ class Supervision:
         deadline = self._clock() + self._stack[name].start_seconds
         self._start(name)
         while not self._interrupted.is_set():
-            watched.seen = self._units.look([name])[name]
-            self._attend(name)
-            if watched.seen.is_well or watched.gave_up or self._clock() > deadline:
+            try:
+                watched.seen = self._units.look([name])[name]
+            except StorageError as exc:  # Docker may come back
+                watched.note = str(exc)
+            else:
+                self._attend(name)
+                if watched.seen.is_well or watched.gave_up:
+                    return
+            if self._clock() > deadline:
                 return
             self._interrupted.wait(self._units.look_every)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -26,6 +27,9 @@ from jts_storage.services.supervision import Supervision
 RESTART: Final = "restart"
 STOP: Final = "stop"
 _PAUSES: Final = {"local": 0.2, "docker": 2.0}
+_WRITE_EVERY: Final = 3.0
+"""So long a state that has not changed is not written again; others see that it is not stale."""
+
 _DETACHED: Final = "jts_storage.services.supervisor"
 
 log = logging.getLogger(__name__)
@@ -64,7 +68,6 @@ def supervise(
     :raises StorageError: something stood in the way, and nothing was started.
     """
     with folder.supervised():
-        folder.forget_requests()
         folder.forget_state()
         manager = manager_of(plan, folder.path)
         with _told_to_stop(manager) as stopping:
@@ -78,9 +81,10 @@ def supervise(
                     manager.units.leave()
                 raise
             stopped = manager.stop_services()
-        folder.write_state(stopped)
+        _write_state(stopped, folder)
         for identity in asked:
-            folder.answer(identity, stopped)
+            with _tolerated("Answering who asked"):
+                folder.answer(identity, stopped)
     return stopped
 
 
@@ -123,8 +127,22 @@ def _write_and_tell(
     folder: StateFolder,
     tell: Callable[[list[ServiceStatus]], None],
 ) -> None:
-    folder.write_state(statuses)
+    _write_state(statuses, folder)
     tell(statuses)
+
+
+def _write_state(statuses: list[ServiceStatus], folder: StateFolder) -> None:
+    with _tolerated("Noting how the services are"):
+        folder.write_state(statuses)
+
+
+@contextmanager
+def _tolerated(doing: str) -> Iterator[None]:
+    """A disk that is full, or an engine that is away, is no reason to leave services alone."""
+    try:
+        yield
+    except (OSError, StorageError) as exc:
+        log.error("%s failed: %s", doing, exc)
 
 
 def _watch(
@@ -136,18 +154,19 @@ def _watch(
 ) -> list[str]:
     """Look again and again; return who asked to stop, if it was not a signal."""
     last: list[ServiceStatus] = []
+    written = float("-inf")
     while not stopping.wait(pause):
-        try:
+        with _tolerated("Looking at the services"):
             statuses = manager.monitor_health()
-        except StorageError as exc:  # Docker may come back
-            log.error("The services could not be looked at: %s", exc)
-            continue
-        if statuses != last:
-            folder.write_state(statuses)
-        if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
-            changed(statuses)
-        last = statuses
-        asked = [identity for identity in _answered(manager, folder) if identity]
+            if statuses != last or time.monotonic() - written > _WRITE_EVERY:
+                _write_state(statuses, folder)
+                written = time.monotonic()
+            if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
+                changed(statuses)
+            last = statuses
+        asked: list[str] = []
+        with _tolerated("Doing what was asked"):
+            asked.extend(_answered(manager, folder))
         if asked:
             return asked
     return []
@@ -173,14 +192,18 @@ def _answered(manager: Supervision, folder: StateFolder) -> Iterator[str]:
 
 @contextmanager
 def _told_to_stop(manager: Supervision) -> Iterator[threading.Event]:
-    """What is set once SIGTERM or Ctrl-C comes."""
+    """What is set once SIGTERM or Ctrl-C comes, or the terminal is closed."""
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopping.set()
         manager.interrupt()
 
-    kept = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    # Whoever closes the terminal ends it as well, unless nohup says otherwise.
+    hears = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        hears.append(signal.SIGHUP)
+    kept = {each: signal.signal(each, stop) for each in hears}
     try:
         yield stopping
     finally:

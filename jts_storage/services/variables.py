@@ -71,6 +71,9 @@ def of_gateway(ports: Mapping[str, int], data: Path) -> dict[str, str]:
     return {
         **of_processes(_VARIABLES.values(), ports),
         _GATEWAY: "",
+        # What the shell asks of other servers of PostgreSQL.
+        "PGSSLMODE": "disable",
+        "PGTARGETSESSIONATTRS": "any",
         "JTS_DATA_DIR": str(data),
         "JTS_MIGRATE": "true",
     }

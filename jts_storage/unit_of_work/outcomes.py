@@ -89,6 +89,8 @@ class StoredOutcomes:
                 "asking for an outcome", lambda: self._settled(identity)
             )
             if found is not None:
+                if not found.is_committed:
+                    await self._forget_place(identity)
                 return found
             await asyncio.sleep(_PAUSE_SECONDS)
         raise StorageError(
@@ -128,6 +130,23 @@ class StoredOutcomes:
         )
         unit: Bson | None = found and found["running"][0]["unit"]
         return unit
+
+    async def _forget_place(self, identity: str) -> None:
+        """Take a commit that never will be off the list of those under way, which others wait for.
+
+        Whatever transaction is to decide it writes to the note that says so, and so cannot commit
+        any more, whoever runs it, and whenever. Nothing of it is outside of that transaction but
+        chunks of the journal, which mean nothing without it.
+        """
+        clock = self._manager.get_collection(CLOCK_NAME)
+        which = {"_id": CLOCK_ID, "running.unit._id": identity}
+        gone = {"$pull": {"running": {"unit._id": identity}}}
+        try:
+            await self._manager.retries.repeat(
+                "ending a commit that was given up", lambda: clock.update_one(which, gone)
+            )
+        except StorageError:
+            log.info("A commit that was given up is listed until its lease ends.", exc_info=True)
 
     async def _break_off(self, note: Bson | None) -> None:
         """End the session of a process that is gone, or takes too long: its transaction with it."""

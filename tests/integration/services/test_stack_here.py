@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,23 +10,31 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
 
+from jts_storage.cli.services_plans import looked_at, new_plan, stopped
 from jts_storage.errors import InUse, InvalidConfiguration, StorageError
+from jts_storage.local_servers.folder import ServerCommand, ServerFolder
 from jts_storage.local_servers.redis import find_redis
 from jts_storage.services.local import LocalManager
+from jts_storage.services.programs import Program
 from jts_storage.services.stack import STACK
 from jts_storage.services.state import Plan, StateFolder
-from jts_storage.services.supervisor import detach
+from jts_storage.services.status import ServiceStatus
+from jts_storage.services.supervisor import _watch, detach
 from tests import forked
 from tests.integration.services.rigs import (
     SECONDS,
+    Broken,
     LocalRig,
     folder_for_all,
     free_ports,
@@ -133,6 +142,21 @@ def test_one_that_does_not_stop_is_killed_and_told(
     assert told.detail == "it did not stop within 0.2 s, and was killed"
 
 
+def test_one_whose_keeper_hangs_is_killed_with_it(
+    rig: LocalRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STACK, "redis", replace(STACK["redis"], grace=0.1))
+    monkeypatch.setattr("jts_storage.services.local._STOP_SLACK", 0.5)
+    rig.manager.start_services()
+    server = rig.manager.units.running("redis")
+    assert server is not None
+    os.kill(server.keeper, signal.SIGSTOP)
+    (told,) = rig.manager.stop_services()
+    assert (told.status, told.pid) == ("stopped", None)
+    assert told.detail.endswith("and was killed")
+    assert not runs(server.pid)
+
+
 def test_a_partition_is_told_without_a_restart(rig: LocalRig) -> None:
     """ET-INFRA-01.2: it lives and cannot be reached; once it can, all is well again."""
     rig.manager.start_services()
@@ -148,6 +172,91 @@ def test_a_partition_is_told_without_a_restart(rig: LocalRig) -> None:
         os.kill(before.pid, signal.SIGCONT)
     after = watched_until(rig.manager, "redis", lambda each: each.is_well)
     assert (after.pid, after.restarts) == (before.pid, 0)
+
+
+class Deaf(Broken):
+    """A program that lives and never listens."""
+
+    def command(self, folder: ServerFolder, ports: Mapping[str, int]) -> ServerCommand:
+        return ServerCommand(arguments=["/bin/sleep", "60"], port=ports["redis"])
+
+
+@pytest.fixture
+def stranger(rig: LocalRig) -> Iterator[Callable[[], None]]:
+    """Lets a program of somebody else listen on the port, which answers as a Redis does."""
+    with socket.socket() as listener:
+
+        def answer() -> None:
+            while True:
+                try:
+                    with listener.accept()[0] as client:
+                        client.sendall(b"+PONG\r\n")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=answer)
+
+        def listen() -> None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", rig.ports["redis"]))
+            listener.listen()
+            thread.start()
+
+        yield listen
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join(SECONDS)
+
+
+def test_a_stranger_who_answers_is_not_taken_for_ours(
+    rig: LocalRig, stranger: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the ports and the start of ours somebody was faster."""
+    programs: dict[str, Program] = rig.manager.units.programs  # type: ignore[assignment]
+    programs["redis"] = Deaf(programs["redis"])
+    monkeypatch.setitem(STACK, "redis", replace(STACK["redis"], start_seconds=0.5))
+    rig.manager.units.start("redis")
+    stranger()
+    told = rig.manager.units.look(["redis"])["redis"]
+    assert (told.is_alive, told.is_well) == (True, False)
+    assert "somebody else listens" in told.why
+
+
+def test_a_port_that_was_lost_meanwhile_is_told_at_a_restart(
+    rig: LocalRig, stranger: Callable[[], None]
+) -> None:
+    rig.manager.start_services()
+    rig.kill("redis")
+    wait_until(lambda: not status_of(rig.manager, "redis").pid, "it lives")
+    stranger()
+    told = rig.manager.restart("redis")
+    assert not told.is_well
+    assert "somebody else listens on" in told.detail
+
+
+def test_a_folder_that_was_removed_is_told_and_made_anew_if_that_is_asked(rig: LocalRig) -> None:
+    rig.manager.start_services()
+    before = status_of(rig.manager, "redis").pid
+    assert before is not None
+    shutil.rmtree(rig.folder / "redis")
+    told = watched_until(rig.manager, "redis", lambda each: "given up" in each.detail)
+    assert "could not be started" in told.detail
+    rig.manager.units.stop("redis")
+    wait_until(lambda: not runs(before), "the process of before lives on")
+    assert rig.manager.restart("redis").is_well
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}'])
+def test_a_damaged_note_of_a_server_is_told(rig: LocalRig, text: str) -> None:
+    rig.manager.start_services()
+    written = rig.folder / "redis" / "server.json"
+    kept = written.read_text()
+    written.write_text(text)
+    told = status_of(rig.manager, "redis")
+    assert told.status == "error"
+    assert "server.json does not say which" in told.detail
+    written.write_text(json.dumps({**json.loads(kept), "of_a_later_release": 1}))
+    assert status_of(rig.manager, "redis").is_well
 
 
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
@@ -198,7 +307,7 @@ def supervised(folder: StateFolder) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_supervisor_that_ends_leaves_no_orphan(folder: StateFolder, how: signal.Signals) -> None:
     with supervised(folder) as process:
         assert process.stdout is not None
@@ -248,6 +357,85 @@ def test_who_cannot_start_says_why_from_afar(folder: StateFolder) -> None:
             detach(plan, folder, SECONDS)
     assert not folder.is_supervised()
     assert folder.plan() is None
+
+
+def test_a_pause_of_the_supervisor_shows_no_health_of_before(folder: StateFolder) -> None:
+    plan = Plan(engine="local", names=["redis"], ports=free_ports(), lasting=True)
+    (started,) = detach(plan, folder, SECONDS)
+    wait_until(lambda: folder.state() is not None, "nobody says how it is")
+    supervisor = folder.supervisor()
+    assert supervisor is not None
+    assert started.pid is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(started.pid, signal.SIGKILL)
+        then = time.time() - 60
+        os.utime(folder.path / "state.json", (then, then))
+        assert folder.state() is None
+        wait_until(lambda: looked_at(folder)[0].status == "stopped", "it is told as it was before")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    wait_until(lambda: folder.state() is not None, "nobody says how it is again")
+
+
+def test_a_disk_that_is_full_ends_no_supervisor(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StateFolder, "write_state", full)
+    monkeypatch.setattr(StateFolder, "answer", full)
+    manager = LocalManager(folder.path, only=["redis"], ports=free_ports())
+    looks: list[int] = []
+
+    def look() -> list[ServiceStatus]:
+        looks.append(1)
+        if len(looks) > 3:
+            stopping.set()
+        return [ServiceStatus("redis", "error", restarts=len(looks))]
+
+    stopping = threading.Event()
+    monkeypatch.setattr(manager, "monitor_health", look)
+    assert _watch(manager, folder, stopping, 0.001, lambda _: None) == []
+
+
+def test_those_left_running_are_taken_by_the_next_supervisor(folder: StateFolder) -> None:
+    """Nobody else would ever stop them."""
+    ports = free_ports()
+    detach(Plan(engine="local", names=["redis"], ports=ports, lasting=True), folder, SECONDS)
+    supervisor = folder.supervisor()
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not folder.is_supervised(), "the lock outlives its process")
+    plan = new_plan(folder, None, ["redis-limits"], None, None, Path("docker-compose.yml"))
+    assert plan.names == ["redis", "redis-limits"]
+    with pytest.raises(StorageError, match="runs already, on"):
+        detach(replace(plan, ports=free_ports(), lasting=True), folder, SECONDS)
+
+
+def test_a_plan_that_cannot_be_understood_is_no_reason_to_say_that_nothing_runs(
+    folder: StateFolder,
+) -> None:
+    plan = Plan(engine="local", names=["redis"], ports=free_ports(), lasting=True)
+    (started,) = detach(plan, folder, SECONDS)
+    assert started.pid is not None
+    written = folder.path / "plan.json"
+    kept = written.read_text()
+    written.write_text(json.dumps({**json.loads(kept), "of_a_later_release": 1}))
+    assert [each.status for each in stopped(folder)] == ["stopped"]
+    assert not runs(started.pid)
+    with pytest.raises(InvalidConfiguration, match=r"plan.json.*cannot be understood"):
+        stopped(folder)
+    written.write_text(kept)
+
+
+def test_two_who_stop_at_once_are_both_told_that_it_is_stopped(folder: StateFolder) -> None:
+    plan = Plan(engine="local", names=["redis"], ports=free_ports(), lasting=True)
+    detach(plan, folder, SECONDS)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(stopped, StateFolder(folder.path)) for _ in range(4)]
+    assert {each.status for one in asked for each in one.result()} == {"stopped"}
 
 
 # ---- the command line

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import Binary
 from pymongo.errors import AutoReconnect
 
 from jts_storage import SeriesKey, Storage, Timeframe, new_unit_id
-from jts_storage.domain.outcomes import first_id_of
+from jts_storage.domain.outcomes import Outcome, first_id_of
 from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.mongo import transaction
 from jts_storage.mongo.errors import translate
@@ -18,7 +19,7 @@ from jts_storage.ports import UnitOfWork
 from jts_storage.testing.contracts.samples import FOREVER, candle
 from jts_storage.testing.factories import make_formula
 from jts_storage.unit_of_work.journal import Journal
-from jts_storage.unit_of_work.outcomes import OUTCOMES
+from jts_storage.unit_of_work.outcomes import OUTCOMES, StoredOutcomes
 from jts_storage.unit_of_work.recovery import Recovery
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
@@ -89,6 +90,30 @@ async def test_what_was_not_is_given_up_and_may_be_repeated(storage: Storage) ->
     assert caught.value.transient
     assert not (await storage.outcome(identity)).is_committed
     assert not await storage.candles.get_range(KEY, *FOREVER)
+
+
+@pytest.mark.parametrize("is_stored", [False])
+@pytest.mark.usefixtures("answers_are_lost")
+async def test_what_was_given_up_is_waited_for_no_more(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB was killed in the middle: only later can it be asked what became of the commit."""
+
+    async def away(*_: Any) -> Outcome:
+        raise StorageError("MongoDB is away")
+
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+    identity, other = new_unit_id(), {"_id": new_unit_id(), "session": Binary(b"x" * 16, 4)}
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredOutcomes, "settle", away)
+        with pytest.raises(OutcomeUnknown):
+            async with storage.unit_of_work(id=identity) as uow:
+                await write(uow)
+                await uow.commit()
+    async with clock.place(unit=other) as place:
+        assert len(await clock.under_way()) == 2
+        assert not (await storage.outcome(identity)).is_committed
+        assert [each.id for each in await clock.under_way()] == [place.id]
 
 
 @pytest.mark.parametrize("is_stored", [True, False])

@@ -117,6 +117,27 @@ def test_what_is_in_the_way_is_told_and_nothing_started(
     assert docker.changes() == []
 
 
+@pytest.mark.parametrize("said", ["", "warning: what\n[]", "{}", "[1]", '{"services": 1}'])
+def test_a_docker_that_says_nonsense_is_told(docker: Docker, tmp_path: Path, said: str) -> None:
+    """And what it said is not: passwords may be in it."""
+    manager = manager_of(docker)
+    manager.start_services()
+    nonsense = tmp_path / "nonsense"
+    (tmp_path / "said").write_text(said)
+    nonsense.write_text(
+        f"#!/bin/sh\ncase \"$*\" in *' ps '*) echo id;; *' --short') echo 2.39;;"
+        f" *) cat {tmp_path}/said;; esac\n"
+    )
+    nonsense.chmod(0o755)
+    manager.units.compose._program = str(nonsense)
+    with pytest.raises(StorageError, match=r"no JSON|no containers"):
+        looked(manager)
+    docker.program = str(nonsense)
+    with pytest.raises(StorageError, match=r"no JSON|no services") as failure:
+        manager_of(docker).start_services()
+    assert "what" not in str(failure.value).replace("what `docker", "")
+
+
 def test_a_docker_that_is_missing_is_told(docker: Docker, tmp_path: Path) -> None:
     docker.program = str(tmp_path / "nowhere" / "docker")
     with pytest.raises(StorageError, match=r"is not installed.*--with local"):

@@ -69,7 +69,7 @@ class Stack:
         self.alive: set[str] = set()
 
     def running(self, name: str) -> Any:
-        return SimpleNamespace(pid=1) if name in self.alive else None
+        return SimpleNamespace(pid=1, port=PORTS[name]) if name in self.alive else None
 
 
 @pytest.fixture
@@ -104,6 +104,19 @@ def test_too_little_disk(stack: Stack) -> None:
 def test_what_runs_already_needs_no_more(stack: Stack) -> None:
     stack.alive.add("redis")
     assert told(stack, machine=Machine(memory=0, disk=0, taken=6379)) == []
+
+
+def test_what_runs_elsewhere_is_not_found_where_it_is_looked_for(stack: Stack) -> None:
+    stack.alive.add("redis")
+    stack.ports = {**PORTS, "redis": 6400}
+    (found,) = told(stack)
+    assert "runs already, on 127.0.0.1:6379 and not on 6400" in found
+
+
+def test_a_link_is_told(stack: Stack) -> None:
+    (stack.folder / "redis").symlink_to(stack.folder)
+    (found,) = told(stack)
+    assert "redis is a link" in found
 
 
 def test_a_port_of_a_stranger(stack: Stack) -> None:

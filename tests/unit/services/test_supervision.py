@@ -278,6 +278,39 @@ def test_an_interrupted_start_starts_no_more() -> None:
     assert scene.units.done.count("start gateway") == 0
 
 
+def test_a_failure_that_nobody_foresaw_waits_for_no_start() -> None:
+    """As Ctrl-C in a notebook; time stands here, so the other start would never end by itself."""
+    scene = Scene({"store": [], "other": []})
+    scene.units.ill["other"] = "it is slow"
+    scene.units.look_every = 0.001
+    start = scene.units.start
+
+    def interrupted(name: str) -> None:
+        start(name)
+        if name == "store":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scene.units.start = interrupted  # type: ignore[method-assign]
+        scene.manager.start_services()
+    scene.units.start = start  # type: ignore[method-assign]
+    scene.units.ill.clear()
+    assert all(each.is_well for each in scene.manager.start_services())
+
+
+def test_what_cannot_be_looked_at_during_a_start_is_told_and_not_forgotten() -> None:
+    scene = Scene({"store": []})
+    scene.units.look_every = 0.001
+
+    def look(_: object) -> object:
+        scene.clock.now += 10
+        raise StorageError("no answer")
+
+    scene.units.look = look  # type: ignore[method-assign,assignment]
+    (told,) = scene.manager.start_services()
+    assert (told.status, told.detail) == ("error", "no answer")
+
+
 def test_status_changes_nothing() -> None:
     scene = Scene(NEEDS)
     assert {each.status for each in scene.manager.status()} == {"stopped"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -83,7 +84,9 @@ def test_a_gateway_has_the_stores_of_the_stack_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("JTS_URL", "grpc://127.0.0.1:1")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
     found = settings_of(monkeypatch, of_gateway(PORTS, tmp_path))
+    assert os.environ["PGSSLMODE"] == "disable", "the PostgreSQL of the stack has no TLS"
     assert found.url is None
     assert found.migrate is True
     monkeypatch.setenv("JTS_CLICKHOUSE_URL", "")
