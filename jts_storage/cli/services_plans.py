@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jts_storage.errors import InvalidConfiguration
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 if TYPE_CHECKING:
     from jts_storage.services.state import Plan, StateFolder
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 1_800.0
 """Images may have to be fetched."""
+
+_STOP_SECONDS = 300.0
 
 
 class EngineName(StrEnum):
@@ -52,13 +54,18 @@ def new_plan(
     restart_unhealthy: bool = False,
 ) -> Plan:
     from jts_storage.services.docker import DockerManager
-    from jts_storage.services.stack import all_ports, chosen
+    from jts_storage.services.stack import all_ports, chosen, in_order
     from jts_storage.services.state import Plan
 
     last = where.plan()
     kind = engine.value if engine is not None else (last.engine if last else "local")
     names = [each.strip() for part in only or [] for each in part.split(",") if each.strip()]
     if kind == "docker":
+        if port:
+            raise InvalidConfiguration(
+                "--port is for services without containers",
+                remedy=f"Set the port in the .env beside {compose_file}, or use --with local.",
+            )
         manager = DockerManager(compose_file, only=names, profiles=profile or ())
         return Plan(
             engine="docker",
@@ -69,13 +76,25 @@ def new_plan(
             compose_file=str(compose_file.absolute()),
         )
     given = dict(last.ports) if last is not None and last.engine == "local" else {}
+    ports = all_ports({**given, **dict(map(_port, port or []))})
+    wanted = _installed(chosen(names, profile or (), is_local=True), names, where)
     return Plan(
         engine="local",
-        names=_installed(chosen(names, profile or (), is_local=True), names, where),
-        ports=all_ports({**given, **dict(map(_port, port or []))}),
+        names=in_order({*wanted, *_living(last, where)}),
+        ports=ports,
         lasting=lasting,
         restart_unhealthy=restart_unhealthy,
     )
+
+
+def _living(last: Plan | None, where: StateFolder) -> list[str]:
+    """Those that live on without a supervisor: a plan without them would leave them to nobody."""
+    from jts_storage.services.local import LocalManager
+
+    if last is None or not last.lasting or last.engine != "local" or where.is_supervised():
+        return []
+    units = LocalManager(where.path, only=last.names, ports=last.ports).units
+    return [name for name in last.names if units.running(name) is not None]
 
 
 def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) -> list[str]:
@@ -123,6 +142,12 @@ def variables(plan: Plan, *, gateway: bool) -> dict[str, str]:
         if "gateway" not in plan.names:
             raise InvalidConfiguration(
                 "no gateway was started", remedy="Start one with --profile gateway."
+            )
+        if "gateway" not in plan.ports:
+            raise InvalidConfiguration(
+                "the gateway of the compose file is not published on this machine",
+                remedy="Programs reach it through nginx, with --profile edge: set JTS_URL to"
+                " grpcs://TOKEN@localhost:8443?ca_file=CA.PEM.",
             )
         return through_gateway(plan.ports)
     of = of_containers if plan.engine == "docker" else of_processes
@@ -174,8 +199,14 @@ def restarted_here(plan: Plan, where: StateFolder, names: list[str]) -> list[Ser
         return found
 
 
-def stopped_here(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
-    from jts_storage.services.supervisor import manager_of
+def stopped(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
+    from jts_storage.services.supervisor import STOP, manager_of
 
+    if where.is_supervised():
+        try:
+            return where.ask(STOP, timeout=_STOP_SECONDS)
+        except ConnectionFailed:
+            if where.is_supervised():
+                raise  # else it has ended meanwhile, by a signal or at another's request
     with where.supervised():
         return manager_of(plan, where.path).stop_services()

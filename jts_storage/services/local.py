@@ -64,21 +64,12 @@ class LocalUnits:
         return problems_of(self, names, self._resources)
 
     def start(self, name: str) -> None:
-        folder = self._of(name)
-        with folder.exclusive(_TURN_SECONDS):
-            if name not in self._joined:
-                folder.join()
-                self._joined.add(name)
-            folder.let_last(self._lasting)
-            if folder.running() is not None:
-                log.info("%s runs already in %s, and is taken as it is.", name, folder.path)
-                return
-            self._greeted.discard(name)
-            try:
-                command = self.programs[name].command(folder, self.ports)
-                folder.start(replace(command, patience=STACK[name].grace))
-            except (OSError, subprocess.SubprocessError) as exc:
-                raise ConnectionFailed(f"{name} could not be started: {exc}") from exc
+        try:
+            folder = self._of(name)
+            with folder.exclusive(_TURN_SECONDS):
+                self._start(name, folder)
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise ConnectionFailed(f"{name} could not be started: {exc}") from exc
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         servers = {name: self.running(name) for name in names}
@@ -126,6 +117,18 @@ class LocalUnits:
         for name in self._joined:
             self._folders[name].part()
         self._joined.clear()
+
+    def _start(self, name: str, folder: ServerFolder) -> None:
+        if name not in self._joined:
+            folder.join()
+            self._joined.add(name)
+        folder.let_last(self._lasting)
+        if folder.running() is not None:
+            log.info("%s runs already in %s, and is taken as it is.", name, folder.path)
+            return
+        self._greeted.discard(name)
+        command = self.programs[name].command(folder, self.ports)
+        folder.start(replace(command, patience=STACK[name].grace))
 
     def _of(self, name: str) -> ServerFolder:
         if name not in self._folders:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Protocol
@@ -167,7 +168,7 @@ class Supervision:
         """Do the work for each service, for those side by side that do not wait for others."""
         graph.prepare()
         running: dict[Future[None], str] = {}
-        with ThreadPoolExecutor(max(1, len(self.names)), "services") as pool:
+        with self._threads() as pool:
             while graph.is_active():
                 for name in graph.get_ready():
                     running[pool.submit(work, name)] = name
@@ -176,6 +177,18 @@ class Supervision:
                     name = running.pop(each)
                     each.result()
                     graph.done(name)
+
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """Those of the block end with it, and soon at Ctrl-C, whatever they wait for."""
+        with ThreadPoolExecutor(max(1, len(self.names)), "services") as pool:
+            try:
+                yield pool
+            except BaseException:
+                self._interrupted.set()
+                pool.shutdown()
+                self._interrupted.clear()  # of a later start nobody has said so
+                raise
 
     def _start_and_wait(self, name: str) -> None:
         watched = self._watched[name]

@@ -78,7 +78,7 @@ def supervise(
                     manager.units.leave()
                 raise
             stopped = manager.stop_services()
-        folder.write_state(stopped)
+        _write(stopped, folder)
         for identity in asked:
             folder.answer(identity, stopped)
     return stopped
@@ -107,6 +107,9 @@ def detach(plan: Plan, folder: StateFolder, timeout: float) -> list[ServiceStatu
     try:
         with process.stdout:
             said = process.stdout.readline()
+    except BaseException:  # Ctrl-C: it stops what it has started
+        process.terminate()
+        raise
     finally:
         late.cancel()
     answer: dict[str, Any] = json.loads(said) if said.strip() else {}
@@ -123,8 +126,16 @@ def _write_and_tell(
     folder: StateFolder,
     tell: Callable[[list[ServiceStatus]], None],
 ) -> None:
-    folder.write_state(statuses)
+    _write(statuses, folder)
     tell(statuses)
+
+
+def _write(statuses: list[ServiceStatus], folder: StateFolder) -> None:
+    try:
+        folder.write_state(statuses)
+    except OSError as exc:  # a full disk is no reason to stop watching
+        folder.forget_state()  # rather none than an old one
+        log.error("How the services are could not be noted in %s: %s", folder.path, exc)
 
 
 def _watch(
@@ -143,7 +154,7 @@ def _watch(
             log.error("The services could not be looked at: %s", exc)
             continue
         if statuses != last:
-            folder.write_state(statuses)
+            _write(statuses, folder)
         if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
             changed(statuses)
         last = statuses

@@ -283,6 +283,26 @@ def test_the_commands(folder: StateFolder) -> None:
     assert run(folder, "status").returncode == 1
 
 
+def test_one_whose_supervisor_was_killed_is_left_to_nobody(folder: StateFolder) -> None:
+    """A plan without it would let it live where neither `status` nor `down` sees it."""
+    ports = free_ports()
+    given = [f"--port={name}={ports[name]}" for name in ("redis", "redis-limits")]
+    both = ["--only", "redis,redis-limits"]
+    assert run(folder, "up", "--detach", "--json", *both, *given).returncode == 0
+    supervisor = folder.supervisor()
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not folder.is_supervised(), "the lock outlives its process")
+    again = run(folder, "up", "--detach", "--only", "redis")
+    assert again.returncode == 0, again.stderr
+    assert f'eval "$(jts-storage services env --folder {folder.path})"' in again.stdout
+    told = json.loads(run(folder, "down", "--json").stdout)
+    assert {each["service_name"]: each["status"] for each in told} == {
+        "redis": "stopped",
+        "redis-limits": "stopped",
+    }
+
+
 def test_doctor_says_what_is_in_the_way(folder: StateFolder) -> None:
     folder.path.mkdir(parents=True)
     folder.path.chmod(0o777)

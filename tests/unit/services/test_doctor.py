@@ -16,7 +16,7 @@ from jts_storage.local_servers.folder import ServerCommand, ServerFolder
 from jts_storage.services import doctor
 from jts_storage.services.doctor import Resources, problems_of
 from jts_storage.services.local import LocalManager
-from jts_storage.services.programs import Found, version_of
+from jts_storage.services.programs import Found, Mongod, version_of
 from jts_storage.services.stack import PORTS
 from jts_storage.services.stamps import why_not_for, write_stamp
 
@@ -64,12 +64,12 @@ class Missing(Installed):
 class Stack:
     def __init__(self, folder: Path, **programs: Any) -> None:
         self.folder = folder
-        self.ports = PORTS
+        self.ports: Mapping[str, int] = PORTS
         self.programs = {name: Installed() for name in PORTS} | programs
         self.alive: set[str] = set()
 
     def running(self, name: str) -> Any:
-        return SimpleNamespace(pid=1) if name in self.alive else None
+        return SimpleNamespace(pid=1, port=PORTS[name]) if name in self.alive else None
 
 
 @pytest.fixture
@@ -104,6 +104,15 @@ def test_too_little_disk(stack: Stack) -> None:
 def test_what_runs_already_needs_no_more(stack: Stack) -> None:
     stack.alive.add("redis")
     assert told(stack, machine=Machine(memory=0, disk=0, taken=6379)) == []
+
+
+def test_what_runs_already_at_another_port(stack: Stack) -> None:
+    """It would be taken as it is, and programs sent to a port where nobody listens."""
+    stack.alive.add("redis")
+    stack.ports = {**PORTS, "redis": 6390}
+    (found,) = told(stack)
+    assert "redis runs already at port 6379, and is wanted at 6390" in found
+    assert "--port redis=6379" in found
 
 
 def test_a_port_of_a_stranger(stack: Stack) -> None:
@@ -192,6 +201,13 @@ def test_a_program_without_a_version_is_told() -> None:
         version_of(Path("/bin/true"), "--version-of-nothing")
     with pytest.raises(InvalidConfiguration, match="cannot be run"):
         version_of(Path("/nowhere/redis-server"), "--version")
+
+
+def test_the_mongod_that_the_settings_name_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the error says where none is found."""
+    monkeypatch.setenv("JTS_MONGOD", "/nowhere/mongod")
+    with pytest.raises(InvalidConfiguration, match="/nowhere/mongod is no program"):
+        Mongod().find()
 
 
 def test_up_tells_the_same_and_makes_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from jts_storage.errors import NotFound, StorageError
 from jts_storage.services.manager import ServiceManager
 from jts_storage.services.restarts import Restarts
+from jts_storage.services.supervision import Seen
 from tests.unit.services.units import Clock, FakeUnits, Scene
 
 NEEDS = {"store": [], "other": [], "gateway": ["store", "other"], "edge": ["gateway"]}
@@ -276,6 +280,32 @@ def test_an_interrupted_start_starts_no_more() -> None:
     scene.units.start = interrupted  # type: ignore[method-assign]
     scene.manager.start_services()
     assert scene.units.done.count("start gateway") == 0
+
+
+def test_ctrl_c_ends_a_start_that_waits_and_no_later_one() -> None:
+    scene = Scene({"store": []})
+    scene.units.ill["store"] = "it is slow"
+    scene.units.look_every = 0.001
+    begun, start, look = scene.clock.now, scene.units.start, scene.units.look
+
+    def interrupted(name: str) -> None:
+        start(name)
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
+
+    def looked(names: Sequence[str]) -> Mapping[str, Seen]:
+        scene.clock.now += 0.01
+        return look(names)
+
+    scene.units.start = interrupted  # type: ignore[method-assign]
+    scene.units.look = looked  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        scene.manager.start_services()
+    assert scene.clock.now - begun < 30, "it was waited for"
+    scene.units.ill.clear()
+    scene.units.start = start  # type: ignore[method-assign]
+    assert [each.status for each in scene.manager.start_services()] == ["running"]
 
 
 def test_status_changes_nothing() -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from jts_storage import StorageSettings
+from jts_storage.cli.services_plans import variables
+from jts_storage.errors import InvalidConfiguration
 from jts_storage.services.stack import PORTS, STORES
+from jts_storage.services.state import Plan
 from jts_storage.services.variables import (
     of_containers,
     of_gateway,
@@ -90,3 +93,11 @@ def test_a_gateway_has_the_stores_of_the_stack_alone(
     monkeypatch.setenv("JTS_MONGO_URL", "")
     monkeypatch.setenv("JTS_DATABASE_URL", "")
     assert settings_of(monkeypatch, through_gateway(PORTS)).gateway() is not None
+
+
+def test_a_gateway_in_a_container_is_reached_through_nginx() -> None:
+    plan = Plan(engine="docker", names=["gateway"])
+    with pytest.raises(InvalidConfiguration, match=r"not published.*--profile edge"):
+        variables(plan, gateway=True)
+    here = Plan(engine="local", names=["gateway"], ports=PORTS)
+    assert variables(here, gateway=True) == {"JTS_URL": "grpc://127.0.0.1:7420"}
