@@ -101,8 +101,10 @@ class DockerUnits:
         return found
 
     def start(self, name: str) -> None:
-        self._forget()
-        self.compose.up(name)
+        try:
+            self.compose.up(name)
+        finally:
+            self._forget()  # another may have looked meanwhile, when it was not there yet
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         with self._guard:
@@ -116,6 +118,7 @@ class DockerUnits:
         if not self.look([name])[name].is_alive:
             with suppress(StorageError):  # one that is restarted at this moment
                 self.compose.stop(name, self.services[name].grace)
+            self._forget()
             return ""
         grace = self.services[name].grace
         self.compose.stop(name, grace)

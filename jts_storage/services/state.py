@@ -25,6 +25,8 @@ from jts_storage.services.status import ServiceStatus
 
 _PAUSE: Final = 0.05
 _LOOK_SECONDS: Final = 1.0
+_FRESH_SECONDS: Final = 10.0
+"""One who supervises notes how the services are more often than that, unless it hangs or waits."""
 
 Engine = Literal["local", "docker"]
 
@@ -139,14 +141,22 @@ class StateFolder:
         self._write("state.json", [asdict(each) for each in statuses])
 
     def state(self) -> list[ServiceStatus] | None:
-        """How the services were when the process that supervises last looked; None if none does."""
-        if not self.is_supervised():
+        """How the services were when the process that supervises last looked; None if none does, or
+        has not done so for long.
+        """
+        if not self.is_supervised() or not self._is_fresh("state.json"):
             return None
         told = self._read("state.json")
         try:
             return None if told is None else [ServiceStatus(**each) for each in told]
         except (TypeError, ValueError):
             return None
+
+    def _is_fresh(self, name: str) -> bool:
+        try:
+            return time.time() - (self.path / name).stat().st_mtime < _FRESH_SECONDS
+        except OSError:
+            return False
 
     def forget_state(self) -> None:
         (self.path / "state.json").unlink(missing_ok=True)

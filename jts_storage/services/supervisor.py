@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -26,6 +27,9 @@ from jts_storage.services.supervision import Supervision
 RESTART: Final = "restart"
 STOP: Final = "stop"
 _PAUSES: Final = {"local": 0.2, "docker": 2.0}
+_NOTED_SECONDS: Final = 2.0
+"""How the services are is noted at least so often, to show that somebody looks."""
+
 _DETACHED: Final = "jts_storage.services.supervisor"
 
 log = logging.getLogger(__name__)
@@ -147,14 +151,16 @@ def _watch(
 ) -> list[str]:
     """Look again and again; return who asked to stop, if it was not a signal."""
     last: list[ServiceStatus] = []
+    noted = float("-inf")
     while not stopping.wait(pause):
         try:
             statuses = manager.monitor_health()
         except StorageError as exc:  # Docker may come back
             log.error("The services could not be looked at: %s", exc)
             continue
-        if statuses != last:
+        if statuses != last or time.monotonic() - noted > _NOTED_SECONDS:
             _write(statuses, folder)
+            noted = time.monotonic()
         if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
             changed(statuses)
         last = statuses

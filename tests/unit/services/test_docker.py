@@ -13,6 +13,7 @@ import pytest
 
 from jts_storage.cli.services_plans import EngineName, new_plan
 from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.services import docker as docker_units
 from jts_storage.services.docker import DockerManager
 from jts_storage.services.doctor import Resources
 from jts_storage.services.logs import followed, last_lines
@@ -344,3 +345,20 @@ def test_another_port_is_for_the_compose_file_to_say(docker: Docker) -> None:
             ["redis=6390"],
             docker.compose_file,
         )
+
+
+def test_what_was_seen_while_it_started_is_not_taken_for_its_end(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others that start side by side look as well; a container that is being made is not there."""
+    monkeypatch.setattr(docker_units, "_SAME_LOOK_SECONDS", 60.0)
+    units = manager_of(docker, "redis").units
+    up = units.compose.up
+
+    def looked_at_meanwhile(name: str) -> None:
+        assert not units.look([name])[name].is_alive
+        up(name)
+
+    monkeypatch.setattr(units.compose, "up", looked_at_meanwhile)
+    units.start("redis")
+    assert units.look(["redis"])["redis"].is_alive

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from jts_storage.errors import ConnectionFailed
 from jts_storage.services import supervisor
 from jts_storage.services.local import LocalManager
 from jts_storage.services.state import Plan, StateFolder
+from jts_storage.services.status import ServiceStatus
 from tests.unit.services.units import Scene
 
 
@@ -48,6 +51,31 @@ def test_a_full_disk_is_no_reason_to_stop_watching(
     assert not (tmp_path / "state.json").exists(), "an old one is worse than none"
 
 
+def test_what_a_supervisor_that_hangs_has_noted_is_not_told(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    with folder.supervised():
+        folder.write_state([ServiceStatus("redis", "running")])
+        assert folder.state() is not None
+        long_ago = time.time() - 60
+        os.utime(tmp_path / "state.json", (long_ago, long_ago))
+        assert folder.state() is None
+
+
+def test_that_somebody_looks_is_noted_though_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene({"store": []})
+    scene.manager.start_services()
+    folder = StateFolder(tmp_path)
+    noted: list[Any] = []
+    monkeypatch.setattr(folder, "write_state", noted.append)
+    supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
+    assert len(noted) == 1
+    monkeypatch.setattr(supervisor, "_NOTED_SECONDS", -1.0)
+    supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
+    assert len(noted) == 1 + 3
+
+
 def test_a_service_that_the_disk_refuses_is_told_and_the_others_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +85,7 @@ def test_a_service_that_the_disk_refuses_is_told_and_the_others_start(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(units, "_of", full)
-    with pytest.raises(ConnectionFailed, match="redis could not be started.*No space left"):
+    with pytest.raises(ConnectionFailed, match=r"redis could not be started.*No space left"):
         units.start("redis")
 
 
