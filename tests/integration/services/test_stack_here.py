@@ -271,7 +271,8 @@ def test_the_commands(folder: StateFolder) -> None:
     assert [each["status"] for each in told["services"]] == ["running"]
     assert told["environment"] == {"JTS_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
     assert run(folder, "up", "--detach", *given).returncode == 2
-    assert run(folder, "env").stdout == f"export JTS_REDIS_URL=redis://127.0.0.1:{port}/0\n"
+    lines = f"unset JTS_URL\nexport JTS_REDIS_URL=redis://127.0.0.1:{port}/0\n"
+    assert run(folder, "env").stdout == lines
     status = json.loads(run(folder, "status", "--json").stdout)
     assert status["supervisor"] == folder.supervisor()
     done = run(folder, "restart", "redis", "--json")

@@ -69,6 +69,12 @@ def test_a_shell_takes_them_as_they_are() -> None:
     assert in_a_shell(shell_lines(variables), {}) == variables
 
 
+def test_a_shell_goes_from_the_stores_to_the_gateway_and_back() -> None:
+    stores, gateway = of_processes(STORES, PORTS), through_gateway(PORTS)
+    assert in_a_shell(shell_lines(gateway), stores) == gateway
+    assert in_a_shell(shell_lines(stores), gateway) == stores
+
+
 def test_passwords_of_containers_are_references(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shell_lines(of_containers(STORES, PORTS))
     assert not any(f":{password}@" in lines for password in PASSWORDS.values())
