@@ -55,13 +55,18 @@ def new_plan(
     restart_unhealthy: bool = False,
 ) -> Plan:
     from jts_storage.services.docker import DockerManager
-    from jts_storage.services.stack import all_ports, chosen
+    from jts_storage.services.stack import all_ports, chosen, in_order
     from jts_storage.services.state import Plan
 
     last = where.plan()
     kind = engine.value if engine is not None else (last.engine if last else "local")
     names = [each.strip() for part in only or [] for each in part.split(",") if each.strip()]
     if kind == "docker":
+        if port:
+            raise InvalidConfiguration(
+                "--port is for services without containers",
+                remedy=f"Set the port in the .env beside {compose_file}, or use --with local.",
+            )
         manager = DockerManager(compose_file, only=names, profiles=profile or ())
         return Plan(
             engine="docker",
@@ -81,6 +86,16 @@ def new_plan(
         lasting=lasting,
         restart_unhealthy=restart_unhealthy,
     )
+
+
+def _living(last: Plan | None, where: StateFolder) -> list[str]:
+    """Those that live on without a supervisor: a plan without them would leave them to nobody."""
+    from jts_storage.services.local import LocalManager
+
+    if last is None or not last.lasting or last.engine != "local" or where.is_supervised():
+        return []
+    units = LocalManager(where.path, only=last.names, ports=last.ports).units
+    return [name for name in last.names if units.running(name) is not None]
 
 
 def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) -> list[str]:
@@ -144,6 +159,12 @@ def variables(plan: Plan, *, gateway: bool) -> dict[str, str]:
         if "gateway" not in plan.names:
             raise InvalidConfiguration(
                 "no gateway was started", remedy="Start one with --profile gateway."
+            )
+        if "gateway" not in plan.ports:
+            raise InvalidConfiguration(
+                "the gateway of the compose file is not published on this machine",
+                remedy="Programs reach it through nginx, with --profile edge: set JTS_URL to"
+                " grpcs://TOKEN@localhost:8443?ca_file=CA.PEM.",
             )
         return through_gateway(plan.ports)
     of = of_containers if plan.engine == "docker" else of_processes
@@ -228,5 +249,11 @@ def _stopped_once(where: StateFolder) -> list[ServiceStatus]:
 def stopped_here(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
     from jts_storage.services.supervisor import manager_of
 
+    if where.is_supervised():
+        try:
+            return where.ask(STOP, timeout=_STOP_SECONDS)
+        except ConnectionFailed:
+            if where.is_supervised():
+                raise  # else it has ended meanwhile, by a signal or at another's request
     with where.supervised():
         return manager_of(plan, where.path).stop_services()

@@ -6,6 +6,7 @@ was started; 130 interrupted.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,9 +111,9 @@ def up(
     if detach:
         with waiting("Starting the services", quiet=as_json):
             found = told(lambda: detached(plan, where))
-        _tell_started(plan, found, as_json)
+        _tell_started(plan, found, folder, as_json)
     else:
-        found = _watched(plan, where, as_json)
+        found = _watched(plan, where, folder, as_json)
     if not all(each.is_well for each in found):
         raise typer.Exit(NOT_WELL)
 
@@ -256,7 +257,9 @@ def env(
 # ---- what is printed
 
 
-def _watched(plan: Plan, where: StateFolder, as_json: bool) -> list[ServiceStatus]:
+def _watched(
+    plan: Plan, where: StateFolder, folder: Path | None, as_json: bool
+) -> list[ServiceStatus]:
     """Watch until a signal comes, and return how all were once they were started."""
     from jts_storage.services.supervisor import supervise
 
@@ -264,7 +267,7 @@ def _watched(plan: Plan, where: StateFolder, as_json: bool) -> list[ServiceStatu
 
     def started(statuses: list[ServiceStatus]) -> None:
         early.extend(statuses)
-        _tell_started(plan, statuses, as_json)
+        _tell_started(plan, statuses, folder, as_json)
         if not as_json:
             typer.echo("Stop them with Ctrl-C.")
             sys.stdout.flush()
@@ -275,7 +278,9 @@ def _watched(plan: Plan, where: StateFolder, as_json: bool) -> list[ServiceStatu
     return early
 
 
-def _tell_started(plan: Plan, found: list[ServiceStatus], as_json: bool) -> None:
+def _tell_started(
+    plan: Plan, found: list[ServiceStatus], folder: Path | None, as_json: bool
+) -> None:
     environment = variables(plan, gateway=False)
     if as_json:
         print_json({"services": found, "environment": environment})
@@ -284,7 +289,8 @@ def _tell_started(plan: Plan, found: list[ServiceStatus], as_json: bool) -> None
     _print(found)
     for name, value in environment.items():
         typer.echo(f"{name}={value}")
-    typer.echo(f"Programs use them after {_EVAL}")
+    where = "" if folder is None else f" --folder {shlex.quote(str(folder))}"
+    typer.echo(f'Programs use them after eval "$(jts-storage services env{where})"')
 
 
 def _print(found: list[ServiceStatus], as_json: bool = False) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from jts_storage.errors import StorageError
+from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.services.compose import (
     OLDEST,
     Compose,
@@ -60,6 +60,23 @@ class DockerUnits:
             if (found := main_port(name, told)) is not None
         }
 
+    def chosen(self, only: Collection[str], profiles: Collection[str]) -> set[str]:
+        """The names of the services that are meant.
+
+        :raises StorageError: the file has no such service or profile, or cannot be read.
+        """
+        try:
+            return _chosen(self.services, only, profiles)
+        except InvalidConfiguration:
+            # What the file has is not known then, and not what is wrong.
+            if self._failure is not None:
+                raise self._failure from None
+            if not is_file_there(self.compose.file):
+                raise InvalidConfiguration(
+                    f"{self.compose.file} cannot be read", remedy="Name it with --compose-file."
+                ) from None
+            raise
+
     def problems(self, names: Sequence[str]) -> Sequence[str]:
         if not is_file_there(self.compose.file):
             return [f"{self.compose.file} cannot be read. Name it with --compose-file."]
@@ -84,8 +101,10 @@ class DockerUnits:
         return found
 
     def start(self, name: str) -> None:
-        self._forget()
-        self.compose.up(name)
+        try:
+            self.compose.up(name)
+        finally:
+            self._forget()  # another may have looked meanwhile, when it was not there yet
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         with self._guard:
@@ -99,6 +118,7 @@ class DockerUnits:
         if not self.look([name])[name].is_alive:
             with suppress(StorageError):  # one that is restarted at this moment
                 self.compose.stop(name, self.services[name].grace)
+            self._forget()
             return ""
         grace = self.services[name].grace
         self.compose.stop(name, grace)
@@ -163,7 +183,7 @@ class DockerManager(Supervision):
         stack = self.units.services
         super().__init__(
             self.units,
-            _chosen(stack, only, profiles),
+            self.units.chosen(only, profiles),
             stack=stack,
             restart_unhealthy=restart_unhealthy,
         )
@@ -176,6 +196,12 @@ def _chosen(
     stack: Mapping[str, Service], only: Collection[str], profiles: Collection[str]
 ) -> set[str]:
     check_names(only, stack)
+    there = {profile for each in stack.values() for profile in each.profiles}
+    if unknown := sorted(set(profiles) - there):
+        raise InvalidConfiguration(
+            f"the compose file has no profile {unknown[0]!r}",
+            remedy=f"It has {', '.join(sorted(there)) or 'none'}.",
+        )
     wanted = set(only)
     if not only:
         wanted |= {name for name, each in stack.items() if not each.profiles}

@@ -66,7 +66,7 @@ def problems_of(stack: Stack, names: Sequence[str], resources: Resources) -> lis
     found = list(_of_folder(stack.folder))
     if found:
         return found  # of the services nothing could be read
-    running = {name for name in names if stack.running(name) is not None}
+    running = [name for name in names if stack.running(name) is not None]
     down = [name for name in names if name not in running]
     for name in names:
         found += _of_program(stack, name)
@@ -121,6 +121,15 @@ def _of_program(stack: Stack, name: str) -> Iterator[str]:
         yield (
             f"{name}: {why}. Install that version, or move {stack.folder / name} away and restore a"
             " backup."
+        )
+
+
+def _of_another_port(stack: Stack, name: str) -> Iterator[str]:
+    server, port = stack.running(name), stack.ports[name]
+    if server is not None and server.port != port:
+        yield (
+            f"{name} runs already at port {server.port}, and is wanted at {port}. Run"
+            f" jts-storage services down first, or use --port {name}={server.port}."
         )
 
 

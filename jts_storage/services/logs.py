@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from jts_storage.errors import InvalidConfiguration
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 from jts_storage.services.compose import Compose
 from jts_storage.services.state import Plan, StateFolder
 
@@ -37,7 +37,7 @@ def followed(
     """Tell the last lines, and each that comes, until Ctrl-C."""
     if plan.engine == "docker":
         command = Compose(Path(plan.compose_file)).logs_command(names, lines, follow=True)
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), _docker_there():
             subprocess.run(command, check=False)
         return
     places = {
@@ -85,10 +85,18 @@ def _tail(folder: Path, lines: int) -> list[str]:
 
 
 def _printed(command: Sequence[str]) -> list[str]:
-    try:
+    with _docker_there():
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=60, check=False
         )
+    if done.returncode:
+        raise ConnectionFailed(f"docker gives no logs: {done.stderr.strip()[-300:]}")
+    return [line.partition("| ")[2] or line for line in done.stdout.splitlines()]
+
+
+@contextmanager
+def _docker_there() -> Iterator[None]:
+    try:
+        yield
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise InvalidConfiguration(f"docker could not be run: {exc}") from exc
-    return [line.partition("| ")[2] or line for line in done.stdout.splitlines()]

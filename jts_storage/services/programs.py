@@ -23,6 +23,7 @@ from jts_storage.local_servers.redis import find_redis
 from jts_storage.services.configurations import alertmanager, clickhouse, nginx, prometheus
 from jts_storage.services.stack import HOST, METRICS
 from jts_storage.services.variables import DATABASE, of_gateway
+from jts_storage.settings import StorageSettings
 
 _VERSION: Final = re.compile(r"\d+\.\d+(?:\.\d+)*")
 _OLDEST_CLICKHOUSE: Final = 24
@@ -66,7 +67,7 @@ class _Plain:
 
 class Mongod(_Plain):
     def find(self) -> Found:
-        path = find_mongod()
+        path = find_mongod(StorageSettings.load().mongod)
         return Found(path, "mongod", version_of(path, "--version"))
 
     def command(self, folder: ServerFolder, ports: Mapping[str, int]) -> ServerCommand:
@@ -105,10 +106,11 @@ class Postgres:
 
 
 class Redis(_Plain):
-    """It writes each change to its file before it answers, so a kill loses nothing.
+    """It writes each change to its file, so a kill loses little or nothing.
 
     :param name: of the service.
-    :param evicts: whether it may forget the oldest when its memory is full, as a cache may.
+    :param evicts: whether it may forget the oldest when its memory is full, as a cache may. Such a
+        one answers before its file has the change where the disk is slow.
     """
 
     def __init__(self, name: str, *, evicts: bool) -> None:

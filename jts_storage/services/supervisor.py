@@ -111,6 +111,9 @@ def detach(plan: Plan, folder: StateFolder, timeout: float) -> list[ServiceStatu
     try:
         with process.stdout:
             said = process.stdout.readline()
+    except BaseException:  # Ctrl-C: it stops what it has started
+        process.terminate()
+        raise
     finally:
         late.cancel()
     answer: dict[str, Any] = json.loads(said) if said.strip() else {}

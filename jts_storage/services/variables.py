@@ -80,8 +80,12 @@ def of_gateway(ports: Mapping[str, int], data: Path) -> dict[str, str]:
 
 
 def shell_lines(variables: Mapping[str, str]) -> str:
-    """Lines for `eval`; references to other variables stay references."""
-    return "\n".join(f"export {name}={_quoted(value)}" for name, value in variables.items())
+    """Lines for `eval`; references to other variables stay references. A shell that had the stores
+    goes through the gateway then, or the other way round: settings refuse both at once.
+    """
+    others = _VARIABLES if _GATEWAY in variables else (_GATEWAY,)
+    exports = [f"export {name}={_quoted(value)}" for name, value in variables.items()]
+    return "\n".join([f"unset {' '.join(others)}", *exports])
 
 
 def _quoted(value: str) -> str:

@@ -272,6 +272,9 @@ def _write(file: Path, data: bytes) -> None:
     draft.unlink(missing_ok=True)
     opened = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(opened, "wb") as writing:
+        if os.geteuid() == 0:  # root may have given the folder to who reads it, who is to read on
+            owner = file.parent.stat()
+            os.fchown(opened, owner.st_uid, owner.st_gid)
         writing.write(data)
         writing.flush()
         os.fsync(writing.fileno())

@@ -459,7 +459,8 @@ def test_the_commands(folder: StateFolder) -> None:
     assert [each["status"] for each in told["services"]] == ["running"]
     assert told["environment"] == {"JTS_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
     assert run(folder, "up", "--detach", *given).returncode == 2
-    assert run(folder, "env").stdout == f"export JTS_REDIS_URL=redis://127.0.0.1:{port}/0\n"
+    lines = f"unset JTS_URL\nexport JTS_REDIS_URL=redis://127.0.0.1:{port}/0\n"
+    assert run(folder, "env").stdout == lines
     status = json.loads(run(folder, "status", "--json").stdout)
     assert status["supervisor"] == folder.supervisor()
     done = run(folder, "restart", "redis", "--json")
@@ -469,6 +470,26 @@ def test_the_commands(folder: StateFolder) -> None:
     done = run(folder, "down", "--json")
     assert [each["status"] for each in json.loads(done.stdout)] == ["stopped"]
     assert run(folder, "status").returncode == 1
+
+
+def test_one_whose_supervisor_was_killed_is_left_to_nobody(folder: StateFolder) -> None:
+    """A plan without it would let it live where neither `status` nor `down` sees it."""
+    ports = free_ports()
+    given = [f"--port={name}={ports[name]}" for name in ("redis", "redis-limits")]
+    both = ["--only", "redis,redis-limits"]
+    assert run(folder, "up", "--detach", "--json", *both, *given).returncode == 0
+    supervisor = folder.supervisor()
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not folder.is_supervised(), "the lock outlives its process")
+    again = run(folder, "up", "--detach", "--only", "redis")
+    assert again.returncode == 0, again.stderr
+    assert f'eval "$(jts-storage services env --folder {folder.path})"' in again.stdout
+    told = json.loads(run(folder, "down", "--json").stdout)
+    assert {each["service_name"]: each["status"] for each in told} == {
+        "redis": "stopped",
+        "redis-limits": "stopped",
+    }
 
 
 def test_doctor_says_what_is_in_the_way(folder: StateFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -145,6 +146,17 @@ def test_a_renewal_keeps_the_authority_and_the_names(folder: Path) -> None:
     handshake(
         context(folder, "server", server=True), context(folder, "client", server=False), "gateway"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: only root can give files to another")
+def test_what_root_gave_to_another_he_can_read_after_a_renewal(folder: Path) -> None:
+    """The gateway and nginx in containers are never root."""
+    make_certificates(folder)
+    for each in (folder, *folder.rglob("*")):
+        os.chown(each, 1000, 1000)
+    make_certificates(folder, renew=True)
+    owners = {(each.stat().st_uid, each.stat().st_gid) for each in folder.rglob("*")}
+    assert owners == {(1000, 1000)}
 
 
 def test_what_ends_soon_or_has_other_names_is_renewed(folder: Path) -> None:

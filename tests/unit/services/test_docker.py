@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
-from jts_storage.errors import StorageError
+from jts_storage.cli.services_plans import EngineName, new_plan
+from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.services import docker as docker_units
 from jts_storage.services.docker import DockerManager
 from jts_storage.services.doctor import Resources
+from jts_storage.services.logs import followed, last_lines
+from jts_storage.services.state import Plan, StateFolder
 from jts_storage.services.status import ServiceStatus
 from tests.unit.services.fake_docker import MISSING_VARIABLE, NO_ENGINE, Docker
 
@@ -315,3 +319,67 @@ def test_no_password_is_among_the_arguments(docker: Docker) -> None:
     manager = manager_of(docker)
     told = manager.start_services()
     assert "s3cret" not in str([docker.calls(), told, manager])
+
+
+def test_a_profile_that_the_file_has_not_is_told(docker: Docker) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"no profile 'gateway'.*edge, observe"):
+        manager_of(docker, profiles=["gateway"])
+
+
+def test_a_file_that_cannot_be_read_any_more_is_told_as_such(docker: Docker) -> None:
+    """Not as one that lacks the services that were started from it."""
+    with docker.table() as table:
+        table["services"]["migrations"] = {"restart": "no"}
+    assert manager_of(docker, "migrations").names == ("migrations",)
+    with docker.table() as table:
+        table["invalid"] = MISSING_VARIABLE
+    with pytest.raises(StorageError, match="REDIS_PASSWORD is missing a value"):
+        manager_of(docker, "migrations")
+    docker.compose_file.unlink()
+    with pytest.raises(InvalidConfiguration, match=r"cannot be read.*--compose-file"):
+        manager_of(docker, "migrations")
+
+
+def test_logs_that_docker_does_not_give_are_told(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(docker.folder))
+    plan = Plan(engine="docker", names=["redis"], compose_file=str(docker.compose_file))
+    folder = StateFolder(docker.folder)
+    assert last_lines(plan, folder, ["redis"], 5) == {"redis": ["a line of redis"]}
+    with docker.table() as table:
+        table["engine"] = NO_ENGINE
+    with pytest.raises(StorageError, match="Cannot connect to the Docker daemon"):
+        last_lines(plan, folder, ["redis"], 5)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InvalidConfiguration, match="docker could not be run"):
+        followed(plan, folder, ["redis"], 5, print)
+
+
+def test_another_port_is_for_the_compose_file_to_say(docker: Docker) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"--port is for.*\.env"):
+        new_plan(
+            StateFolder(docker.folder / "state"),
+            EngineName.DOCKER,
+            None,
+            None,
+            ["redis=6390"],
+            docker.compose_file,
+        )
+
+
+def test_what_was_seen_while_it_started_is_not_taken_for_its_end(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others that start side by side look as well; a container that is being made is not there."""
+    monkeypatch.setattr(docker_units, "_SAME_LOOK_SECONDS", 60.0)
+    units = manager_of(docker, "redis").units
+    up = units.compose.up
+
+    def looked_at_meanwhile(name: str) -> None:
+        assert not units.look([name])[name].is_alive
+        up(name)
+
+    monkeypatch.setattr(units.compose, "up", looked_at_meanwhile)
+    units.start("redis")
+    assert units.look(["redis"])["redis"].is_alive

@@ -16,7 +16,7 @@ from jts_storage.local_servers.folder import ServerCommand, ServerFolder
 from jts_storage.services import doctor
 from jts_storage.services.doctor import Resources, problems_of
 from jts_storage.services.local import LocalManager
-from jts_storage.services.programs import Found, version_of
+from jts_storage.services.programs import Found, Mongod, version_of
 from jts_storage.services.stack import PORTS
 from jts_storage.services.stamps import why_not_for, write_stamp
 
@@ -64,7 +64,7 @@ class Missing(Installed):
 class Stack:
     def __init__(self, folder: Path, **programs: Any) -> None:
         self.folder = folder
-        self.ports = PORTS
+        self.ports: Mapping[str, int] = PORTS
         self.programs = {name: Installed() for name in PORTS} | programs
         self.alive: set[str] = set()
 
@@ -205,6 +205,13 @@ def test_a_program_without_a_version_is_told() -> None:
         version_of(Path("/bin/true"), "--version-of-nothing")
     with pytest.raises(InvalidConfiguration, match="cannot be run"):
         version_of(Path("/nowhere/redis-server"), "--version")
+
+
+def test_the_mongod_that_the_settings_name_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the error says where none is found."""
+    monkeypatch.setenv("JTS_MONGOD", "/nowhere/mongod")
+    with pytest.raises(InvalidConfiguration, match="/nowhere/mongod is no program"):
+        Mongod().find()
 
 
 def test_up_tells_the_same_and_makes_nothing(tmp_path: Path) -> None:

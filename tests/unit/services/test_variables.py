@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from jts_storage import StorageSettings
+from jts_storage.cli.services_plans import variables
+from jts_storage.errors import InvalidConfiguration
 from jts_storage.services.stack import PORTS, STORES
+from jts_storage.services.state import Plan
 from jts_storage.services.variables import (
     of_containers,
     of_gateway,
@@ -67,6 +70,12 @@ def test_a_shell_takes_them_as_they_are() -> None:
     assert in_a_shell(shell_lines(variables), {}) == variables
 
 
+def test_a_shell_goes_from_the_stores_to_the_gateway_and_back() -> None:
+    stores, gateway = of_processes(STORES, PORTS), through_gateway(PORTS)
+    assert in_a_shell(shell_lines(gateway), stores) == gateway
+    assert in_a_shell(shell_lines(stores), gateway) == stores
+
+
 def test_passwords_of_containers_are_references(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shell_lines(of_containers(STORES, PORTS))
     assert not any(f":{password}@" in lines for password in PASSWORDS.values())
@@ -93,3 +102,11 @@ def test_a_gateway_has_the_stores_of_the_stack_alone(
     monkeypatch.setenv("JTS_MONGO_URL", "")
     monkeypatch.setenv("JTS_DATABASE_URL", "")
     assert settings_of(monkeypatch, through_gateway(PORTS)).gateway() is not None
+
+
+def test_a_gateway_in_a_container_is_reached_through_nginx() -> None:
+    plan = Plan(engine="docker", names=["gateway"])
+    with pytest.raises(InvalidConfiguration, match=r"not published.*--profile edge"):
+        variables(plan, gateway=True)
+    here = Plan(engine="local", names=["gateway"], ports=PORTS)
+    assert variables(here, gateway=True) == {"JTS_URL": "grpc://127.0.0.1:7420"}
