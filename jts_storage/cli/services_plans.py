@@ -55,7 +55,7 @@ def new_plan(
     restart_unhealthy: bool = False,
 ) -> Plan:
     from jts_storage.services.docker import DockerManager
-    from jts_storage.services.stack import all_ports, chosen, in_order
+    from jts_storage.services.stack import all_ports, chosen
     from jts_storage.services.state import Plan
 
     last = where.plan()
@@ -86,16 +86,6 @@ def new_plan(
         lasting=lasting,
         restart_unhealthy=restart_unhealthy,
     )
-
-
-def _living(last: Plan | None, where: StateFolder) -> list[str]:
-    """Those that live on without a supervisor: a plan without them would leave them to nobody."""
-    from jts_storage.services.local import LocalManager
-
-    if last is None or not last.lasting or last.engine != "local" or where.is_supervised():
-        return []
-    units = LocalManager(where.path, only=last.names, ports=last.ports).units
-    return [name for name in last.names if units.running(name) is not None]
 
 
 def _installed(wanted: Sequence[str], asked: Sequence[str], where: StateFolder) -> list[str]:
@@ -249,11 +239,5 @@ def _stopped_once(where: StateFolder) -> list[ServiceStatus]:
 def stopped_here(plan: Plan, where: StateFolder) -> list[ServiceStatus]:
     from jts_storage.services.supervisor import manager_of
 
-    if where.is_supervised():
-        try:
-            return where.ask(STOP, timeout=_STOP_SECONDS)
-        except ConnectionFailed:
-            if where.is_supervised():
-                raise  # else it has ended meanwhile, by a signal or at another's request
     with where.supervised():
         return manager_of(plan, where.path).stop_services()

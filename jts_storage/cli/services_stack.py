@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from jts_storage.services.state import Plan, StateFolder
     from jts_storage.services.status import ServiceStatus
 
-_EVAL = 'eval "$(jts-storage services env)"'
-
 
 With = Annotated[
     EngineName | None,

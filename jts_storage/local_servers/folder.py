@@ -222,7 +222,7 @@ class ServerFolder:
             self._wait_until_gone(timeout)
 
     def end(self, timeout: float) -> None:
-        """Kill the server and its keeper, which does not do its work, and wait until both are gone."""
+        """Kill the server and its keeper, which does not do its work; wait until both are gone."""
         if server := self.running():
             _signal(server.pid, signal.SIGKILL)
             _signal(server.keeper, signal.SIGKILL)

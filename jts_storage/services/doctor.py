@@ -124,15 +124,6 @@ def _of_program(stack: Stack, name: str) -> Iterator[str]:
         )
 
 
-def _of_another_port(stack: Stack, name: str) -> Iterator[str]:
-    server, port = stack.running(name), stack.ports[name]
-    if server is not None and server.port != port:
-        yield (
-            f"{name} runs already at port {server.port}, and is wanted at {port}. Run"
-            f" jts-storage services down first, or use --port {name}={server.port}."
-        )
-
-
 def _of_ports(stack: Stack, name: str, resources: Resources) -> Iterator[str]:
     for each in (name, *STACK[name].more_ports):
         port = stack.ports[each]

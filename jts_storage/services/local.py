@@ -166,18 +166,6 @@ class LocalUnits:
             self._folders[name].part()
         self._joined.clear()
 
-    def _start(self, name: str, folder: ServerFolder) -> None:
-        if name not in self._joined:
-            folder.join()
-            self._joined.add(name)
-        folder.let_last(self._lasting)
-        if folder.running() is not None:
-            log.info("%s runs already in %s, and is taken as it is.", name, folder.path)
-            return
-        self._greeted.discard(name)
-        command = self.programs[name].command(folder, self.ports)
-        folder.start(replace(command, patience=STACK[name].grace))
-
     def _of(self, name: str) -> ServerFolder:
         if name not in self._folders:
             make_folder(self.folder)

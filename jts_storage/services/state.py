@@ -168,12 +168,6 @@ class StateFolder:
         except (OSError, TypeError, ValueError):
             return None
 
-    def _is_fresh(self, name: str) -> bool:
-        try:
-            return time.time() - (self.path / name).stat().st_mtime < _FRESH_SECONDS
-        except OSError:
-            return False
-
     def forget_state(self) -> None:
         (self.path / "state.json").unlink(missing_ok=True)
 

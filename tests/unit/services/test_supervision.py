@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +11,6 @@ from hypothesis import strategies as st
 from jts_storage.errors import NotFound, StorageError
 from jts_storage.services.manager import ServiceManager
 from jts_storage.services.restarts import Restarts
-from jts_storage.services.supervision import Seen
 from tests.unit.services.units import Clock, FakeUnits, Scene
 
 NEEDS = {"store": [], "other": [], "gateway": ["store", "other"], "edge": ["gateway"]}

@@ -101,5 +101,6 @@ def test_one_that_ends_while_it_is_asked_to_has_done_so(
         raise ConnectionFailed("The supervisor gave no answer.")
 
     monkeypatch.setattr(folder, "ask", unanswered)
-    (told,) = stopped(Plan(engine="local", names=["redis"]), folder)
+    folder.write_plan(Plan(engine="local", names=["redis"]))
+    (told,) = stopped(folder)
     assert told.status == "stopped"
