@@ -136,7 +136,11 @@ def _write_and_tell(
 
 def _write_state(statuses: list[ServiceStatus], folder: StateFolder) -> None:
     with _tolerated("Noting how the services are"):
-        folder.write_state(statuses)
+        try:
+            folder.write_state(statuses)
+        except OSError:
+            folder.forget_state()  # rather none than an old one
+            raise
 
 
 @contextmanager

@@ -91,13 +91,14 @@ MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {
     "sync": frozenset({"backup"}),
 }
 
-# Functions outside settings that look at the environment: to hand it on to a child process, and to
-# set what a library reads as it is imported.
+# Functions outside settings that look at the environment: to hand it on to a child process, to set
+# what a library reads as it is imported, and to say what another shell would lack.
 MAY_READ_ENVIRONMENT = frozenset(
     {
         ("local_servers.postgres", "_run"),
         ("local_servers.keeper", "_spawn"),
         ("clickhouse.import_internals", "_dates_when_used"),
+        ("cli.backup", "_only_in_this_shell"),
     }
 )
 

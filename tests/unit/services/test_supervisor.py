@@ -71,7 +71,7 @@ def test_that_somebody_looks_is_noted_though_nothing_changes(
     monkeypatch.setattr(folder, "write_state", noted.append)
     supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
     assert len(noted) == 1
-    monkeypatch.setattr(supervisor, "_NOTED_SECONDS", -1.0)
+    monkeypatch.setattr(supervisor, "_WRITE_EVERY", -1.0)
     supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
     assert len(noted) == 1 + 3
 
