@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from jts_storage.domain.rate_limits import LimitState, RateLimitState
 from jts_storage.errors import Conflict, OutcomeUnknown
 from jts_storage.observe import Metrics
 from jts_storage.observe.catalogue import Sample
-from jts_storage.observe.state import _of_health, _of_pools, _of_redis
+from jts_storage.observe.state import _of_health, _of_migrations, _of_pools, _of_process, _of_redis
 from jts_storage.ports.health import Health
 from jts_storage.ports.observation import Call
 
@@ -121,6 +122,31 @@ def test_each_figure_of_a_pool_has_its_own_metric() -> None:
         ("pool_waiting", "mongo"): 2,
         ("pool_timeouts", "mongo"): 1,
     }
+
+
+def test_the_disk_is_that_of_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"/srv/jts/clickhouse": 7, "/": 99}
+
+    def usage(folder: str) -> SimpleNamespace:
+        return SimpleNamespace(total=100, used=1, free=free[folder])
+
+    monkeypatch.setattr("jts_storage.observe.state.shutil.disk_usage", usage)
+    for is_embedded in (True, False):
+        config = SimpleNamespace(is_embedded=is_embedded, hosts=["/srv/jts/clickhouse"])
+        stores: Any = SimpleNamespace(clickhouse=SimpleNamespace(config=config))
+        assert told(_of_process(stores)).get(("disk_free_bytes",)) == (7 if is_embedded else None)
+
+
+async def test_migrations_are_pending_that_are_not_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def status(_: object) -> list[SimpleNamespace]:
+        states = ("applied", "pending", "unknown", "pending", "applied")
+        return [SimpleNamespace(state=each) for each in states]
+
+    monkeypatch.setattr("jts_storage.migrate.runner.status", status)
+    stores: Any = SimpleNamespace(clickhouse=None, mongo=None, database=None)
+    assert told([await _of_migrations(stores)]) == {("migrations_pending",): 2}
 
 
 @pytest.fixture

@@ -227,6 +227,16 @@ class RateLimitStoreContract:
         assert await kis.used() == [3, 3]
         assert isinstance(await kis.take(), Exhausted)
 
+    async def test_quotas_of_several_zones_are_there_again_when_the_last_begins(
+        self, rate_limit_store: RateLimitStore
+    ) -> None:
+        kis = _Account(rate_limit_store, PerDay(1, timezone="Asia/Seoul"), PerDay(1))
+        await kis.take()
+        spent = await kis.take()
+        assert isinstance(spent, Exhausted)
+        assert spent.resets_at == microseconds_of(datetime(2026, 11, 28, tzinfo=UTC))
+        assert spent.limit == PerDay(1)
+
     async def test_what_is_under_way_at_midnight_counts_on_both_days(
         self, rate_limit_store: RateLimitStore, clock: SetClock
     ) -> None:

@@ -86,6 +86,18 @@ async def test_a_file_that_was_deleted_is_left_for_the_new_one_after_a_window(
     await other.close()
 
 
+async def test_a_power_cut_takes_no_more_than_a_second(tmp_path: Path) -> None:
+    store = SqliteRateLimits(tmp_path / "limits.db")
+    found = []
+    for synced in (0.0, float("inf")):  # long ago, and just now
+        store._synced = synced
+        await store.take(KEY, ONE, f"of {synced}", 1, 30)
+        assert store._connection is not None
+        found.append(store._connection.execute("PRAGMA synchronous").fetchone())
+    assert found == [(2,), (1,)], "FULL, and NORMAL"
+    await store.close()
+
+
 async def test_looking_makes_no_file(tmp_path: Path) -> None:
     store = SqliteRateLimits(tmp_path / "none" / "limits.db")
     assert (await store.state(KEY, ONE)).remaining == 1

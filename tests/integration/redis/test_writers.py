@@ -99,6 +99,18 @@ async def test_a_mark_ends_with_its_lease(redis_url: str, redis_client: redis.Re
     await cache.close()
 
 
+async def test_the_mark_of_a_writer_that_died_does_not_stay_for_ever(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Also one of a series that nobody reads, whose leases nobody ends."""
+    cache = cache_on(redis_url, lease=7.0)
+    async with cache.writing([SERIES], symbols=True):
+        lasts = [int(str(redis_client.pttl(key))) for key in redis_client.scan_iter("*:w:*")]
+    assert len(lasts) == 3
+    assert all(0 < each <= 7_000 for each in lasts)
+    await cache.close()
+
+
 async def test_an_end_that_redis_did_not_hear_is_counted(
     cache: Cache, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
