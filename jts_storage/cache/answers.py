@@ -98,10 +98,10 @@ class Answers:
         look = await self._shared.look(scopes, name, held.token if held is not None else b"")
         if look is None:
             self._counters.bypassed += 1
-            return await ask()
+            return codec.given(await self._fills.later(question.key, ask))
         if look.token is None:
             self._counters.written_meanwhile += 1
-            return await ask()
+            return codec.given(await self._fills.later(question.key, ask))
         if held is not None and held.token == look.token:
             return await self._held(held, question)
         if (found := self._stored(question, look, begun)) is not None:

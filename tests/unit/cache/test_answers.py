@@ -373,3 +373,67 @@ async def test_a_mark_that_is_being_renewed_is_there_before_it_is_taken_away() -
     async with asyncio.timeout(20), writers.writing(["s"], may_refuse=True):
         await telling.goes_on.wait()
     assert telling.calls == ["begin", "begin", "begun", "end", "ended"]
+
+
+class Away:
+    """A Redis that is away, or a writer at work: nothing is known of generations."""
+
+    def __init__(self, look: Look | None) -> None:
+        self._look = look
+
+    async def look(self, scopes: Sequence[str], name: str, known: bytes) -> Look | None:
+        return self._look
+
+    async def fill(
+        self, scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
+    ) -> bool | None:
+        raise AssertionError("nothing is known that could be kept")
+
+
+WRITTEN = Look(None)
+
+
+@pytest.mark.parametrize("look", [None, WRITTEN], ids=["away", "written meanwhile"])
+async def test_a_thousand_readers_are_few_reads_where_nothing_can_be_kept(
+    look: Look | None,
+) -> None:
+    store = Store()
+    store.answers, store.slowly = Answers(Away(look), store.counters, 30.0), True
+    first = [asyncio.create_task(store.read()) for _ in range(500)]
+    await asyncio.sleep(0.001)
+    assert store.asked == 1
+    store.number = 1
+    late = [asyncio.create_task(store.read()) for _ in range(500)]
+    assert await asyncio.gather(*first) == [0] * 500
+    assert await asyncio.gather(*late) == [1] * 500, "not of a reading that began before the write"
+    assert store.asked == 2
+    assert await store.read() == 1
+    assert store.asked == 3
+
+
+async def test_a_reading_that_fails_fails_for_those_who_waited_for_it_alone() -> None:
+    answers, fails = Answers(Away(None), Counters(), 30.0), True
+
+    async def ask() -> int:
+        await asyncio.sleep(0.01)
+        if fails:
+            raise StorageError("The disk is full.")
+        return 7
+
+    def read() -> asyncio.Task[int]:
+        return asyncio.create_task(answers.get(("s",), "n", ask, values.COUNT))
+
+    first = [read() for _ in range(2)]
+    await asyncio.sleep(0.001)
+    second = [read() for _ in range(2)]
+    for each in first:
+        with pytest.raises(StorageError, match="full"):
+            await each
+    fails = False
+    assert await asyncio.gather(*second) == [7, 7]
+    closing = read()
+    await asyncio.sleep(0.001)
+    await answers.close()
+    with pytest.raises(StorageError, match="not open"):
+        await closing
+    assert await read() == 7
