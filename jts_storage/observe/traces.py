@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
-from jts_storage._runtime.steps import carried
+from jts_storage._runtime.steps import HELD, RETRIED, WAITED, carried
 from jts_storage._version import __version__
 from jts_storage.observe.sizes import size_of
 from jts_storage.ports.observation import Call
@@ -16,13 +17,16 @@ _SYSTEMS: Final = {"clickhouse": "clickhouse", "mongo": "mongodb", "database": "
 """``db.system.name`` of each store."""
 
 _PARENT: Final = "traceparent"
+_IN_BETWEEN: Final = frozenset({RETRIED, WAITED, HELD})
+"""What is a moment within a call, and not the end of a step of it."""
 
 
 class Traces:
     """An observer: ``Storage.open(observer=Traces())``.
 
-    A commit is a span with its steps as events; what the drivers' own instrumentation makes within
-    a call is below its span. Spans have no text of a statement, no symbol and no identity.
+    A commit is a span with one below it for each step, which is named by what it leads to; what the
+    drivers' own instrumentation makes within a call is below its span. Spans have no text of a
+    statement, no symbol and no identity.
 
     :param provider: where spans go; that of the process if not given.
     """
@@ -45,7 +49,7 @@ class Traces:
             kind=SpanKind.INTERNAL if system is None else SpanKind.CLIENT,
             attributes=attributes,
         )
-        return _Traced(span, is_current=not call.is_stream)
+        return _Traced(self._tracer, span, is_current=not call.is_stream)
 
 
 class _Traced:
@@ -54,10 +58,11 @@ class _Traced:
     A stream is not: whoever reads it may do so in other tasks.
     """
 
-    __slots__ = ("_carried", "_rows", "_span", "_token")
+    __slots__ = ("_carried", "_rows", "_since", "_span", "_token", "_tracer")
 
-    def __init__(self, span: Span, *, is_current: bool) -> None:
-        self._span, self._rows = span, 0
+    def __init__(self, tracer: Tracer, span: Span, *, is_current: bool) -> None:
+        self._tracer, self._span, self._rows = tracer, span, 0
+        self._since = time.time_ns()
         self._token = self._carried = None
         if is_current:
             self._token = context.attach(trace.set_span_in_context(span))
@@ -66,7 +71,14 @@ class _Traced:
             self._carried = carried.set(carrier.get(_PARENT))
 
     def reached(self, step: str) -> None:
-        self._span.add_event(step)
+        if step in _IN_BETWEEN:
+            self._span.add_event(step)
+            return
+        # It is told once it has ended, and began with the end of the one before.
+        below = trace.set_span_in_context(self._span)
+        span = self._tracer.start_span(step, context=below, start_time=self._since)
+        self._since = time.time_ns()
+        span.end(self._since)
 
     def given(self, part: Any) -> None:
         self._rows += size_of(part).rows

@@ -86,9 +86,15 @@ async def test_calls_are_spans_by_the_conventions(storage: Storage, spans: Spans
         "jts_storage.store": "clickhouse",
         "db.response.returned_rows": 5,
     }
-    steps = [event.name for event in spans.of("unit_of_work.commit").events]
-    assert steps[0] == "before the journal"
-    assert "decided" in steps
+    commit = spans.of("unit_of_work.commit").get_span_context()
+    assert commit is not None
+    steps = [span for span in spans.all() if span.parent and span.parent.span_id == commit.span_id]
+    names = [span.name for span in steps]
+    assert names[0] == "before the journal"
+    assert names.index("entry written") < names.index("decided")
+    times = [(span.start_time or 0, span.end_time or 0) for span in steps]
+    assert all(0 < begun <= ended for begun, ended in times)
+    assert [begun for begun, _ in times[1:]] == [ended for _, ended in times[:-1]]
     assert in_threads == [True]
     told = json.dumps([span.to_json() for span in spans.all()])
     assert "SECRET-SYMBOL" not in told
