@@ -17,11 +17,15 @@ class Notes:
     """A collection with one note, and what was asked of it."""
 
     def __init__(self, note: Any) -> None:
-        self.note, self.asked = note, list[Any]()
+        self.note, self.asked, self.taken_off = note, list[Any](), list[Any]()
 
     async def find_one_and_update(self, where: Any, change: Any, **options: Any) -> Any:
         self.asked.append((where, change, options))
         return self.note
+
+    async def update_one(self, where: Any, change: Any) -> None:
+        """Of the list of those under way."""
+        self.taken_off.append((where["running.unit._id"], change))
 
     async def delete_many(self, where: Any) -> None:
         self.asked.append(where)
@@ -52,6 +56,7 @@ async def test_who_gives_up_ends_the_transaction_that_was_begun() -> None:
     assert change == {"$set": {"isCommitted": False}}
     assert options["upsert"] is True
     assert commands == [{"killSessions": [{"id": b"s"}]}]
+    assert notes.taken_off == [(identity, {"$pull": {"running": {"unit._id": identity}}})]
 
 
 async def test_outcomes_are_kept_for_clocks_that_are_behind(
