@@ -36,6 +36,8 @@ settings.load_profile("default")
 # Whoever runs this in the background may have it ignored, and with it every process started here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A machine that runs two workers and their servers may keep a healthy store from answering in time.
 os.environ.setdefault("JTS_HEALTH_TIMEOUT", "5")
