@@ -87,6 +87,16 @@ class WorkSession:
 
     async def _commit_whole(self, whole: pb.WholeWork) -> pb.Committed | None:
         """Send all of it in one request; None where the gateway is of an earlier release."""
+        for _ in self._connection.config.addresses[1:]:
+            try:
+                return await self._send_whole(whole)
+            except problems.GatewayAway:
+                if self.has_asked_to_commit:
+                    raise
+                self.is_lost = False  # it was gone before it heard anything: the next one is asked
+        return await self._send_whole(whole)
+
+    async def _send_whole(self, whole: pb.WholeWork) -> pb.Committed | None:
         await self._connection.ready()
         self._address = self._connection.address
         call = self._connection.channel.unary_unary(

@@ -11,6 +11,7 @@ from jts_storage import Storage, StorageSettings
 from jts_storage import sync as blocking
 from jts_storage._runtime.steps import carried
 from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.remote.connection import Connection
 from jts_storage.remote.server.gateway import Gateway, Place
 from jts_storage.remote.server.limits import Limits
 from jts_storage.unit_of_work import delivery
@@ -169,6 +170,24 @@ async def test_a_gateway_that_stops_hands_its_clients_on(net: Net) -> None:
     await tell(await net.client(), 3)
     await until(lambda: len(heard) == 3)
     assert heard == [1, 2, 3]
+
+
+async def test_a_commit_that_no_gateway_heard_goes_to_the_next(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stops after the client has looked whether it is there, and before it sends."""
+    await net.serve()
+    await net.serve()
+    client = await net.client()
+    await tell(client, 1)
+
+    async def ready(_: Connection) -> None:
+        return None
+
+    monkeypatch.setattr(Connection, "ready", ready)
+    await net.gateways[0].stop()
+    await tell(client, 2)
+    assert [number for number, _, _ in await net.waiting()] == [1, 2]
 
 
 async def test_a_handler_may_commit_events_of_its_own_key(net: Net) -> None:
