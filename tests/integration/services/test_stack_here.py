@@ -291,11 +291,7 @@ print("stopped", flush=True)
 def folder() -> Iterator[StateFolder]:
     made = StateFolder(folder_for_all())
     yield made
-    if made.is_supervised():
-        made.ask("stop", timeout=SECONDS)
-    plan = made.plan()
-    if plan is not None:
-        LocalManager(made.path, only=plan.names, ports=plan.ports).stop_services()
+    stopped(made)
     shutil.rmtree(made.path.parent, ignore_errors=True)
 
 
