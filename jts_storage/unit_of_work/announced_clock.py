@@ -13,7 +13,8 @@ from pymongo import ReturnDocument
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work.announcing import Announcer
-from jts_storage.unit_of_work.clock import VERSIONS, CommitClock, Place
+from jts_storage.unit_of_work.clock import VERSIONS, CommitClock
+from jts_storage.unit_of_work.place import Place
 
 CACHE: Final = "uow_cache"
 _ID: Final = "cache"

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -21,7 +20,7 @@ from bson import Int64, ObjectId
 from pymongo import ReturnDocument
 
 from jts_storage._runtime.processes import this_process
-from jts_storage.errors import Conflict, StorageError
+from jts_storage.errors import StorageError
 from jts_storage.mongo.ending import end_sessions
 from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
@@ -35,6 +34,7 @@ from jts_storage.unit_of_work.clock_expressions import (
     now,
     without,
 )
+from jts_storage.unit_of_work.leftovers import Leftovers
 from jts_storage.unit_of_work.listed import (
     CLOCK_ID,
     CLOCK_NAME,
@@ -43,6 +43,7 @@ from jts_storage.unit_of_work.listed import (
     ListedSubscriptions,
 )
 from jts_storage.unit_of_work.other_commits import UnderWay
+from jts_storage.unit_of_work.place import Place
 
 CLOCK = CLOCK_NAME
 LEASE = timedelta(seconds=180)
@@ -50,9 +51,6 @@ LEASE = timedelta(seconds=180)
 
 It is longer than `DECIDES_WITHIN` and the minute that MongoDB gives a transaction, together.
 """
-
-DECIDES_WITHIN = timedelta(seconds=60)
-"""A commit that takes longer gives up: its place might expire before MongoDB has decided it."""
 
 LANDING = timedelta(seconds=5)
 """How long an insert may still be on its way to ClickHouse after its writer failed or died."""
@@ -68,45 +66,6 @@ _TICKS = 5
 
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Place:
-    """The place of a commit in the order of all.
-
-    :param was_kept: False if its lease ended before the commit did, as when the process was
-        paused: then others have not waited for it.
-    :param is_unknown: whether the commit may still be decided although it has failed.
-    :param symbols_version: that of the symbols it writes; None if it writes none.
-    :param unit: the id that its client gave it, and the session of its transaction.
-    :param earlier: the commits that were under way when it was taken.
-    :param subscriptions: those that its events are stored for; none if it has no events.
-    """
-
-    id: ObjectId
-    version: int
-    symbols_version: int | None = None
-    earlier: Sequence[UnderWay] = ()
-    subscriptions: Sequence[Listed] = ()
-    was_kept: bool = True
-    is_unknown: bool = False
-    unit: Bson | None = None
-    taken_at: float = field(default_factory=monotonic)
-    renewed_at: float = field(default_factory=monotonic)
-
-    def check(self) -> None:
-        """:raises Conflict: it is too late to decide under this version."""
-        if monotonic() - self.taken_at > DECIDES_WITHIN.total_seconds():
-            raise Conflict(
-                f"Commit {self.id} was paused for too long before it was decided; nothing of it is "
-                "stored.",
-                remedy="Repeat it.",
-            )
-
-
-def written_under(place: Place) -> int:
-    """The version of what a commit writes; what it deletes has the one before."""
-    return place.version + 1
 
 
 class CommitClock:
@@ -127,8 +86,7 @@ class CommitClock:
         self._stored = stored
         self._symbols_decided = symbols_decided
         self._owner = this_process()
-        # Places that MongoDB could not be told of, and from when on nobody needs to wait for them.
-        self._abandoned: dict[ObjectId, float] = {}
+        self._leftovers = Leftovers(manager)
         self._before_writing: Callable[[], Awaitable[None]] | None = None
 
     def before_writing(self, action: Callable[[], Awaitable[None]]) -> None:
@@ -187,7 +145,8 @@ class CommitClock:
             has. Whether the place was kept is then not known.
         """
         await self.begin_writing()
-        place = Place(identity or ObjectId(), 0, unit=unit)
+        await self._leftovers.settle()
+        place = Place(identity or ObjectId(), 0, unit=unit, lands=lands)
         try:
             await self._enter(place, versions, listed(event_keys), listed(series), symbols_above)
         except BaseException:
@@ -197,8 +156,10 @@ class CommitClock:
             try:
                 yield place
             except BaseException:
-                if not place.is_unknown:  # its lease says how long it is waited for
-                    await self._give_up(place, lands=lands)
+                if place.decided_in is None:
+                    await self._give_up(place, lands=place.lands)
+                else:  # it is waited for until that session is ended, or its lease
+                    self._leftovers.doubt(place.id, place.decided_in)
                 raise
             if behind is None:
                 place.was_kept = await self._leave(place)
@@ -253,6 +214,7 @@ class CommitClock:
         while earlier := [
             one for one in await self.under_way() if one.version < version and one.may_write(series)
         ]:
+            await self._purge_own()
             if any(one.may_be_alive for one in earlier):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_POLL_SECONDS)
@@ -267,7 +229,8 @@ class CommitClock:
         )
 
     async def purge(self) -> None:
-        """Forget the commits of processes that are known to be dead."""
+        """Forget the commits of processes that are known to be dead, and those left by this one."""
+        await self._purge_own()
         dead = [one for one in await self.under_way() if not one.may_be_alive]
         if dead:
             # Once it is forgotten, nobody could end its session, and its outcome stayed open.
@@ -275,6 +238,12 @@ class CommitClock:
             # A deletion that waits for them must find their last insert.
             await asyncio.sleep(LANDING.total_seconds())
             await self.forget([one.id for one in dead])
+
+    async def _purge_own(self) -> None:
+        await self._leftovers.settle()
+        if due := self._leftovers.due:
+            await self.forget(due)
+            self._leftovers.are_gone(due)
 
     async def _enter(
         self,
@@ -295,7 +264,7 @@ class CommitClock:
         }
         if place.unit is not None:
             one["unit"] = {"$literal": place.unit}
-        gone = [each for each, end in self._abandoned.items() if end <= monotonic()]
+        gone = self._leftovers.due
         # All of them lie behind whatever `present` said before, to this millisecond.
         lowest = {"$max": [{"$add": ["$value", 1]}, now()]}
         value = {"$add": [lowest, versions - 1]}
@@ -321,8 +290,7 @@ class CommitClock:
             raise StorageError(
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
             )
-        for each in gone:
-            self._abandoned.pop(each, None)
+        self._leftovers.are_gone(gone)
         place.version = int(found["value"]) - versions + 1
         running = map(UnderWay.of, found["running"])
         place.earlier = [one for one in running if one.version < place.version]
@@ -354,7 +322,7 @@ class CommitClock:
             )
         except StorageError:
             log.info("A commit is listed until the next one.", exc_info=True)
-            self._abandoned[place.id] = monotonic()
+            self._leftovers.abandon(place.id)
             return monotonic() - place.renewed_at < LEASE.total_seconds()
         return bool(found and found.get("running"))
 
@@ -367,7 +335,7 @@ class CommitClock:
                 await self.forget([place.id])
         except StorageError:
             log.info("A commit that failed is listed until the next one.", exc_info=True)
-            self._abandoned[place.id] = monotonic() + (LANDING.total_seconds() if lands else 0)
+            self._leftovers.abandon(place.id, LANDING.total_seconds() if lands else 0)
 
     async def _renew(self, place: Place) -> None:
         begun = monotonic()

@@ -16,10 +16,10 @@ from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import OutcomeUnknown, StorageError
 from jts_storage.mongo.revisions import Revisions
 from jts_storage.mongo.transaction import commit, commit_alone, may_be_committed
-from jts_storage.unit_of_work.clock import Place, written_under
 from jts_storage.unit_of_work.clock_expressions import MOST_NAMES
 from jts_storage.unit_of_work.outcomes import NotedUnit
 from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.place import Place, written_under
 from jts_storage.unit_of_work.recovery import Recovery
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,11 @@ class JournalledCommit:
                     # From here on the commit may be decided even if an error comes back, so the
                     # chunks that finish it must stay.
                     undecided.pop_all()
-                    place.is_unknown = True
+                    place.decided_in = self._session
                     await self._decide(place)
+                    # If it fails now, others finish what the journal has of it, once what was sent
+                    # to ClickHouse has arrived.
+                    place.decided_in, place.lands = None, True
                     self._decided = True
                     reached("decided")
                 reached("database committed")
@@ -148,7 +151,7 @@ class JournalledCommit:
             # No entry yet, but the server may still be committing: nobody can say.
             if may_be_committed(exc):
                 raise self._unknown(exc) from exc
-            place.is_unknown = False
+            place.decided_in = None
             await self._discard()
             raise
 
@@ -226,11 +229,12 @@ async def commit_documents(
         await reading
         await revisions.store(written_under(place))
         place.check()
-        place.is_unknown = True
+        place.decided_in = session
         try:
             await commit_alone(stores.mongo, session, "committing")
         except StorageError as exc:
-            place.is_unknown = may_be_committed(exc)
+            if not may_be_committed(exc):
+                place.decided_in = None
             raise
     return written_under(place)
 

@@ -38,7 +38,7 @@ from jts_storage.relational import DatabaseManager, SqlIngestionRepository, stag
 from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
 from jts_storage.unit_of_work.announcing import NOBODY, Announcer
-from jts_storage.unit_of_work.clock import CommitClock, Place, written_under
+from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.clock_expressions import MOST_NAMES
 from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.deliveries import Deliveries
@@ -46,6 +46,7 @@ from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.outcomes import StoredOutcomes
+from jts_storage.unit_of_work.place import Place, written_under
 from jts_storage.unit_of_work.under_way import Commits
 
 R = TypeVar("R")

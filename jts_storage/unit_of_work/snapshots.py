@@ -14,8 +14,8 @@ from jts_storage.domain.results import Page
 from jts_storage.domain.snapshot import Snapshot, new_name
 from jts_storage.errors import Conflict, NotFound, StorageError
 from jts_storage.mongo.manager import Bson, Collection
-from jts_storage.unit_of_work.clock import written_under
 from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.place import written_under
 
 SNAPSHOTS = "snapshots"
 

@@ -286,14 +286,14 @@ def shorten_leases(seconds: float) -> None:
     from datetime import timedelta
 
     from jts_storage.mongo import leases
-    from jts_storage.unit_of_work import clock, journal
+    from jts_storage.unit_of_work import clock, journal, place
 
     assert journal.LEASE, "the lease of a commit has another name now: shorten it here"
     assert leases.DURATION, "so has that of a name"
-    assert clock.LEASE > clock.DECIDES_WITHIN, "so have those of its place"
+    assert clock.LEASE > place.DECIDES_WITHIN, "so have those of its place"
     journal.LEASE = leases.DURATION = timedelta(seconds=seconds)
     # As in earnest, a place outlives the time in which its commit may decide.
-    clock.DECIDES_WITHIN, clock.LEASE = timedelta(seconds=seconds), timedelta(seconds=3 * seconds)
+    place.DECIDES_WITHIN, clock.LEASE = timedelta(seconds=seconds), timedelta(seconds=3 * seconds)
 
 
 def main(spec: Spec, orders: Connection) -> None:

@@ -14,8 +14,9 @@ from jts_storage._runtime.processes import this_process
 from jts_storage.ports import UnitOfWork
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
-from jts_storage.unit_of_work.clock import CLOCK, Place
+from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
+from jts_storage.unit_of_work.place import Place
 
 
 class Crash(BaseException):

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
 
 import pytest
 from bson import ObjectId
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from jts_storage._runtime.processes import this_process
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
@@ -20,8 +22,9 @@ from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import clock as clocks
-from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock
 from jts_storage.unit_of_work.other_commits import UnderWay
+from jts_storage.unit_of_work.place import DECIDES_WITHIN, Place
 
 databases = count()
 SECOND = 10**9
@@ -186,16 +189,96 @@ async def test_a_place_is_renewed_while_its_commit_runs(
     assert place.was_kept
 
 
-@pytest.mark.parametrize("is_unknown", [False, True])
 async def test_a_commit_that_failed_before_its_decision_is_not_waited_for(
-    manager: MongoDBManager, is_unknown: bool
+    manager: MongoDBManager,
 ) -> None:
     clock = clock_of(manager)
     with pytest.raises(ZeroDivisionError):
-        async with clock.place(lands=False) as place:
-            place.is_unknown = is_unknown
+        async with clock.place(lands=False):
             raise ZeroDivisionError
-    assert len(await clock.under_way()) == is_unknown
+    assert not await clock.under_way()
+
+
+@asynccontextmanager
+async def undecided(manager: MongoDBManager, clock: CommitClock) -> AsyncIterator[Place]:
+    """A commit that fails while it decides, and may still be decided."""
+    async with manager.client.start_session() as session:
+        await session.start_transaction()
+        await manager.db["decisions"].insert_one({"_id": 1}, session=session)
+        with pytest.raises(ConnectionFailed):
+            async with clock.place(lands=False) as place:
+                place.decided_in = session
+                raise ConnectionFailed("cut off")
+        yield place
+        with pytest.raises(OperationFailure, match="aborted"):
+            await session.commit_transaction()
+
+
+@pytest.mark.parametrize("by", ["next", "waiting", "purging"])
+async def test_what_may_still_be_decided_never_is_once_its_process_looks(
+    manager: MongoDBManager, by: str
+) -> None:
+    clock = clock_of(manager)
+    await manager.db.create_collection("decisions")
+    async with undecided(manager, clock) as place:
+        assert [each.id for each in await clock.under_way()] == [place.id], "nobody has looked"
+        if by == "next":
+            async with clock.place() as later:
+                assert [each.id for each in later.earlier] == []
+        elif by == "waiting":
+            await asyncio.wait_for(clock.wait_for_earlier(place.version + 1, None), 30)
+        else:
+            await clock.purge()
+        assert not await clock.under_way()
+
+
+async def test_what_may_still_be_decided_is_waited_for_while_that_cannot_be_asked(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of(manager)
+    await manager.db.create_collection("decisions")
+
+    async def away(*_: Any) -> None:
+        raise AutoReconnect("away")
+
+    async with undecided(manager, clock) as place:
+        with monkeypatch.context() as patch:
+            patch.setattr("jts_storage.unit_of_work.leftovers.end_sessions", away)
+            async with clock.place() as later:
+                assert [each.id for each in later.earlier] == [place.id]
+        await clock.purge()
+        assert not await clock.under_way()
+
+
+async def test_a_session_that_is_to_be_ended_is_given_to_nobody(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    await manager.db.create_collection("decisions")
+    async with undecided(manager, clock):
+        await clock.purge()
+        async with manager.client.start_session() as session:
+            ended = session.session_id
+    async with manager.client.start_session() as session:
+        assert session.session_id == ended, "sessions are used again"
+
+
+async def test_who_waits_takes_its_own_failed_commits_off_the_list(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB was away when it was to be told, and the next commit began before it had landed."""
+    monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=300))
+    clock = clock_of(manager)
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise ConnectionFailed("away")
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        async with clock.place(series=["a"]) as failed:
+            patch.setattr(manager.retries, "once", away)
+            raise ZeroDivisionError
+    async with clock.place(series=["a"]) as later:
+        assert [each.id for each in later.earlier] == [failed.id]
+        await asyncio.wait_for(clock.wait_for_earlier_than(later, ["a"]), 30)
+        assert [each.id for each in await clock.under_way()] == [later.id]
 
 
 async def test_a_commit_that_was_paused_decides_no_more(
@@ -228,7 +311,7 @@ async def test_a_place_outlives_the_transaction_of_its_commit(manager: MongoDBMa
     told = await manager.client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
     limit = timedelta(seconds=told["transactionLifetimeLimitSeconds"])
     # The server looks for transactions that are too old twice within the limit.
-    assert clocks.DECIDES_WITHIN + limit * 1.5 <= clocks.LEASE
+    assert DECIDES_WITHIN + limit * 1.5 <= clocks.LEASE
 
 
 async def test_a_place_whose_answer_was_lost_is_given_up(

@@ -297,19 +297,23 @@ async def test_nobody_knows_of_a_commit_that_may_still_be_on_its_way(
     assert await scene.stored() == (0, 0)
 
 
-async def test_a_commit_that_arrives_after_its_client_gave_up_is_finished(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("recovers_first", [False, True])
+async def test_a_commit_that_arrives_after_its_client_gave_up_is_finished_or_never_decided(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, recovers_first: bool
 ) -> None:
+    """Until somebody looks it may still be decided; whoever recovers is told the truth for good."""
     monkeypatch.setattr(transaction, "_COMMIT_ATTEMPTS", 1)
     scene.line.loses = "time"
     with pytest.raises(ConnectionFailed, match="unknown"):
         await scene.commit(candles=True)
-    await scene.heal_and_recover()
-    assert await scene.stored() == (0, 0)
     assert await is_under_way(scene), "what comes later has to wait: it may still be decided"
+    if recovers_first:
+        await scene.heal_and_recover()
+        assert await scene.stored() == (0, 0)
+        assert not await is_under_way(scene)
     await scene.line.deliver_late()
     await scene.heal_and_recover()
-    assert await scene.stored() == (1, ROWS)
+    assert await scene.stored() == ((0, 0) if recovers_first else (1, ROWS))
     assert not await is_under_way(scene)
 
 

@@ -20,12 +20,13 @@ from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.leases import LEASES, Leases
 from jts_storage.unit_of_work import delivery
-from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock
 from jts_storage.unit_of_work.delivery import ATTEMPTS, Delivery
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.other_commits import UnderWay
 from jts_storage.unit_of_work.outbox import EVENTS, Outbox
+from jts_storage.unit_of_work.place import Place
 
 NEVER = timedelta(days=1)
 databases = count()

@@ -27,8 +27,10 @@ from jts_storage.relational import staged
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
 from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work import commit as commit_points
-from jts_storage.unit_of_work.clock import CLOCK, Place
+from jts_storage.unit_of_work import place as places
+from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES
+from jts_storage.unit_of_work.place import Place
 from tests.integration.unit_of_work.interrupted import (
     Crash,
     abandon,
@@ -386,7 +388,7 @@ async def test_a_storage_writes_candles_and_symbols_in_units_of_work_only(
 async def test_a_commit_paused_before_its_decision_stores_nothing(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jts_storage.unit_of_work.clock.DECIDES_WITHIN", timedelta(seconds=-1))
+    monkeypatch.setattr("jts_storage.unit_of_work.place.DECIDES_WITHIN", timedelta(seconds=-1))
     async with storage.unit_of_work() as uow:
         await uow.candles.save_many(KEY, make_candles(KEY, 5))
         await uow.formulas.save(make_formula())
@@ -400,7 +402,7 @@ async def test_a_commit_that_is_paused_until_it_is_too_late_to_decide_stores_not
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its place may be gone: others would have passed it by before it was decided."""
-    monkeypatch.setattr(clocks, "DECIDES_WITHIN", timedelta(seconds=0.3))
+    monkeypatch.setattr(places, "DECIDES_WITHIN", timedelta(seconds=0.3))
 
     def stop(point: str) -> None:
         if point == "entry written":

@@ -18,6 +18,7 @@ from jts_storage.mongo.errors import translate
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.contracts.samples import FOREVER, candle
 from jts_storage.testing.factories import make_formula
+from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outcomes import OUTCOMES, StoredOutcomes
 from jts_storage.unit_of_work.recovery import Recovery
@@ -104,13 +105,13 @@ async def test_what_was_given_up_is_waited_for_no_more(
 
     clock = storage._backend.stores.clock  # type: ignore[attr-defined]
     identity, other = new_unit_id(), {"_id": new_unit_id(), "session": Binary(b"x" * 16, 4)}
-    with monkeypatch.context() as patch:
-        patch.setattr(StoredOutcomes, "settle", away)
-        with pytest.raises(OutcomeUnknown):
-            async with storage.unit_of_work(id=identity) as uow:
-                await write(uow)
-                await uow.commit()
     async with clock.place(unit=other) as place:
+        with monkeypatch.context() as patch:
+            patch.setattr(StoredOutcomes, "settle", away)
+            with pytest.raises(OutcomeUnknown):
+                async with storage.unit_of_work(id=identity) as uow:
+                    await write(uow)
+                    await uow.commit()
         assert len(await clock.under_way()) == 2
         assert not (await storage.outcome(identity)).is_committed
         assert [each.id for each in await clock.under_way()] == [place.id]
@@ -202,14 +203,15 @@ async def test_the_session_of_a_commit_whose_process_died_is_ended_before_it_is_
     stores = storage._backend.stores  # type: ignore[attr-defined]
     monkeypatch.setattr("jts_storage.unit_of_work.clock.LANDING", timedelta())
     notes, identity = storage.mongo.db[OUTCOMES], new_unit_id()
+    its_clock = CommitClock(storage.mongo, stores.latest_version)
     await storage.outcome(new_unit_id())
     async with storage.mongo.client.start_session() as session:
         await session.start_transaction()
         await notes.insert_one({"_id": identity, "isCommitted": True}, session=session)
         unit = {"_id": identity, "session": session.session_id["id"]}
         with suppress(KeyboardInterrupt):
-            async with stores.clock.place(unit=unit) as place:
-                place.is_unknown = True  # and so it stays listed
+            async with its_clock.place(unit=unit) as place:
+                place.decided_in = session  # and so it stays listed
                 raise KeyboardInterrupt
         monkeypatch.setattr("jts_storage.unit_of_work.other_commits.may_be_alive", lambda _: False)
         await stores.clock.purge()

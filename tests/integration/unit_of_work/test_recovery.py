@@ -17,7 +17,7 @@ from bson import ObjectId
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe
+from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe
 from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
@@ -32,9 +32,11 @@ from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
-from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock
 from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry
 from jts_storage.unit_of_work.journal import Journal
+from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.place import Place
 from jts_storage.unit_of_work.recovery import Recovery
 from tests import forked
 
@@ -426,6 +428,40 @@ async def test_a_commit_that_others_finished_holds_up_no_later_one(storage: Stor
     assert await clock.under_way() == []
     await rename()
     assert heard == ["renamed"] * 2
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_decided_commit_that_fails_holds_its_series_up_until_it_has_landed(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    """It is not waited for until its lease ends, though MongoDB be away when it is to be told."""
+    monkeypatch.setattr(clocks, "LANDING", timedelta(seconds=1.5))
+    key = SeriesKey(f"LANDS{is_told}", Timeframe.M1)
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+
+    async def failing(*_: Any, **__: Any) -> Any:
+        raise StorageError("away")
+
+    first, second = (make_candles(key, 1, seed=seed) for seed in (1, 2))
+
+    async def save(candles: CandleSeries) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(key, candles)
+            await uow.formulas.save(make_formula(f"lands {is_told} {candles[0].close}"))
+            await uow.commit()
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="is decided, but"):
+        patch.setattr(Stores, "store_series", failing)
+        if not is_told:
+            patch.setattr(CommitClock, "_set_end", failing)
+        await save(first)
+    async with clock.place() as later:
+        assert later.earlier, "what it has sent may still arrive"
+    await asyncio.wait_for(save(second), 60)
+    assert await storage.candles.get_range(key, *ALWAYS) == second
+    assert not await storage.recover(), "the second has finished the first"
+    [correction] = await storage.candles.changes(key)
+    assert (correction.before, correction.after) == (first[0], second[0])
 
 
 async def test_what_the_dead_left_on_the_clock_is_forgotten_and_nothing_else(

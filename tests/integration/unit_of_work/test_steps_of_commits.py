@@ -304,7 +304,7 @@ async def test_what_fails_before_its_decision_leaves_nothing(
 async def test_what_was_paused_for_too_long_before_its_decision_leaves_nothing(
     storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jts_storage.unit_of_work.clock.DECIDES_WITHIN", timedelta(seconds=-1))
+    monkeypatch.setattr("jts_storage.unit_of_work.place.DECIDES_WITHIN", timedelta(seconds=-1))
     async with storage.unit_of_work() as uow:
         await write(uow, name)
         with pytest.raises(Conflict, match="paused"):

@@ -14,11 +14,11 @@ from jts_storage import SeriesKey, Timeframe
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.testing.factories import make_candles
-from jts_storage.unit_of_work.clock import Place
 from jts_storage.unit_of_work.clock_expressions import MOST_NAMES
 from jts_storage.unit_of_work.commit import JournalledCommit
 from jts_storage.unit_of_work.other_commits import UnderWay
 from jts_storage.unit_of_work.participants import Look, Stores
+from jts_storage.unit_of_work.place import Place
 
 EARLIER = UnderWay(ObjectId(), 6, "another process", None, None)
 UNUSED: Any = None
