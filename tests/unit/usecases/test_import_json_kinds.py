@@ -64,6 +64,25 @@ async def test_what_is_missing_in_csv_is_missing_in_json(
         assert len((await outcome(path))["stored"]) == 2
 
 
+@pytest.mark.parametrize("missing", ["-", None])
+@pytest.mark.parametrize("usual", [1, "1"])
+async def test_what_is_missing_is_of_the_kind_of_its_column(
+    tmp_path: Path, usual: object, missing: str | None
+) -> None:
+    """A row whose volume is of another kind is told of for that, and not for what it lacks."""
+    path = tmp_path / "p.jsonl"
+    rows = [
+        {"t": SECOND + 60 * n, "c": usual, "o": usual, "h": usual, "l": usual, "v": 1}
+        for n in range(3)
+    ]
+    rows[2] |= {"c": missing, "v": [1]}
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    found = await quarantined(path)
+    assert len(found["stored"]) == 2
+    [(line, reasons)] = found["aside"]
+    assert (line, "column 'v'" in str(reasons), "column 'c'" in str(reasons)) == (3, True, False)
+
+
 @pytest.mark.parametrize(
     "missing",
     [r"N\/A", r"\u002D", r"n\u002fA", r"\u004e\u0061N", r"\t-\u0020"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import pyarrow as pa
 import pytest
 
 from jts_storage import Timeframe
+from jts_storage.readers.moments import settled
+from jts_storage.readers.written import HOURS, SECONDS
 from tests.unit.usecases.outcomes import outcome, quarantined
 from tests.unit.usecases.written import written
 
@@ -137,3 +141,21 @@ async def test_many_that_cannot_be_read_may_be_times_of_another_form(
             in (found["refused"])
         )
         assert hint in found["refused"]
+
+
+@dataclass
+class Blocks:
+    """A source that is looked at block by block, as a long file is."""
+
+    times: tuple[tuple[str, ...], ...]
+
+    def columns(self, targets: Collection[str]) -> Iterable[Any]:
+        for block in self.times:
+            yield pa.table({"date": ["20240101"] * len(block), "time": list(block)})
+
+
+@pytest.mark.parametrize("last", ["1000", "500", "93000"])
+def test_the_longest_time_of_all_blocks_says_how_all_are_written(last: str) -> None:
+    for blocks in ((("1000",), ("93000",), (last,)), (("93000",), ("1000",), (last,))):
+        assert settled(Blocks(blocks)).width == SECONDS
+    assert settled(Blocks((("1000",), ("500",)))).width == HOURS

@@ -81,6 +81,15 @@ async def test_blanks_group_thousands_beside_a_comma_anywhere(
     assert [v for *_, v in (await quarantined(path))["stored"]] == [1234]
 
 
+@pytest.mark.parametrize("price", ["1.5", "78.50", "0.785"])
+async def test_a_point_is_no_decimal_mark_beside_decimal_commas(tmp_path: Path, price: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(semicolons(("78,5", "1"), (price, "2"), ("79,5", "3")))
+    found = await quarantined(path, decimal=",")
+    assert [volume for *_, volume in found["stored"]] == [1, 3]
+    assert [line for line, _ in found["aside"]] == [3]
+
+
 async def test_blanks_alone_show_no_decimal_comma(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text(semicolons(("78.500", "1 234")))
