@@ -28,6 +28,10 @@ WARN_EVERY = 25
 
 _log = logging.getLogger(__name__)
 _STATUS_FILE = "status"
+_READS = "local_filesystem_read_method=pread"
+"""The engine's default hands each read to another thread. What is read lies in memory already as a
+rule, and then that takes a fifth of the time of a panel and a sixth of that of a range.
+"""
 _DATABASE_ID = re.compile(r"UUID '([0-9a-f-]{36})'\s+ENGINE = (?:Atomic|Replicated)\b")
 _CONFIG = """<clickhouse>
   <merge_tree>
@@ -130,7 +134,7 @@ class _Engine:
             config.flush()
             try:
                 return connect(  # type: ignore[no-untyped-call]
-                    f"{opened.path}?config-file={config.name}"
+                    f"{opened.path}?config-file={config.name}&{_READS}"
                 )
             except RuntimeError as exc:
                 # Another process may have opened it since it was looked at.

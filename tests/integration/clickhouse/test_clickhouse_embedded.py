@@ -108,6 +108,12 @@ def test_fsync_is_on_unless_it_is_turned_off(tmp_path: Path) -> None:
         assert manager.execute(query) == [("0",)]
 
 
+def test_each_session_reads_without_another_thread(tmp_path: Path) -> None:
+    with _embedded(tmp_path) as manager, manager.transport() as one, manager.transport() as other:
+        query = "SELECT value FROM system.settings WHERE name = 'local_filesystem_read_method'"
+        assert [each.execute(query) for each in (one, other)] == [[("pread",)]] * 2
+
+
 def test_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidConfiguration, match="embedded_path"):
