@@ -97,7 +97,7 @@ async def test_cut_at_every_byte(wire: Wire, documents: bool, step: int) -> None
 async def test_while_nobody_answers_it_is_unknown_and_can_be_asked(wire: Wire) -> None:
     identity = new_unit_id()
     async with Storage.open(
-        wire.settings(has_other=False, more="&timeout=0.5&commit_timeout=0.5")
+        wire.settings(has_other=False, more="&timeout=1&commit_timeout=1")
     ) as client:
         with pytest.raises(OutcomeUnknown, match=f"outcome.'{identity}'"):
             async with client.unit_of_work(id=identity) as uow:
@@ -111,12 +111,12 @@ async def test_while_nobody_answers_it_is_unknown_and_can_be_asked(wire: Wire) -
 
 
 async def test_a_unit_of_work_that_waited_too_long_is_over(wire: Wire) -> None:
-    settings = wire.settings(has_other=False, more="&timeout=0.3")
+    settings = wire.settings(has_other=False, more="&timeout=1")
     async with Storage.open(settings) as client:
         async with client.unit_of_work() as uow:
             await uow.formulas.list()
             wire.proxy.faults.hang()
-            for says in ("sent nothing for 0.3 s", "waited for too long before"):
+            for says in ("sent nothing for 1 s", "waited for too long before"):
                 with pytest.raises(ConnectionFailed, match=says):
                     await uow.formulas.list()
             wire.proxy.faults.clear()

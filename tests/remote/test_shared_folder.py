@@ -196,7 +196,7 @@ async def test_nobody_serves_is_told_at_once(tmp_path: Path) -> None:
     (folder.path / "serve.json").write_text(state)  # as a process leaves it that was killed
     (folder.path / "serve.token").write_text("token")
     connection = SharedConnection(folder, "stores", waits_for_heirs=True)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         with pytest.raises(NobodyServes):
             await connection.open()
     await connection.close()

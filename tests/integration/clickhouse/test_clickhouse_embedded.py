@@ -127,7 +127,7 @@ def test_a_path_held_by_another_process_names_the_process(tmp_path: Path) -> Non
         begun = time.monotonic()
         with pytest.raises(ConnectionFailed, match=f"already open in process {server.pid}"):
             _embedded(tmp_path / "store").connect()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
         assert not _embedded(tmp_path / "store").health_check()
     assert engine.holder(str(tmp_path / "store")) is None
     with _embedded(tmp_path / "store") as manager:

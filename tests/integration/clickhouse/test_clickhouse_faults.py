@@ -97,8 +97,8 @@ def test_a_statement_may_take_longer_than_connecting(server: ClickHouseServer) -
     with _manager(server, connect_timeout=10, send_receive_timeout=0.2, max_retries=0) as manager:
         begun = time.monotonic()
         with pytest.raises(ConnectionFailed, match="timed out"):
-            manager.execute("SELECT sleep(2)")
-        assert time.monotonic() - begun < 1.5
+            manager.execute("SELECT sleep(3)")
+        assert time.monotonic() - begun < 2.9
 
 
 def test_a_server_that_accepts_and_hangs_breaks_connecting_after_its_timeout(

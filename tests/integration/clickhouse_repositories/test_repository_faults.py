@@ -127,13 +127,13 @@ async def test_a_slow_server_is_waited_for(
 async def test_a_server_that_hangs_is_given_up(
     work: Work, over_tcp: ManagerFactory, tcp: ClickHouseManager, server: ClickHouseServer
 ) -> None:
-    impatient = over_tcp(send_receive_timeout=0.3, connect_timeout=0.3, max_retries=0)
+    impatient = over_tcp(send_receive_timeout=0.5, connect_timeout=0.5, max_retries=0)
     await READS["count"](impatient)
     server.faults.hang()
     begun = time.monotonic()
     with pytest.raises(ConnectionFailed):
         await work(impatient)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("work", WRITES.values(), ids=WRITES.keys())

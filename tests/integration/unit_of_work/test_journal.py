@@ -335,7 +335,7 @@ async def test_letting_go_takes_no_longer_than_it_may(
     with pytest.raises(StorageError, match="mine"):
         async with own.held(identity):
             raise StorageError("mine")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 async def test_an_entry_of_which_chunks_are_gone_says_so(
