@@ -54,8 +54,8 @@ OTHERWISE = {
 }
 
 
-# As `python -m mkdocs`, but signatures stay in one line each: that a process of ruff wraps every one
-# takes a fifth of the processor's time, and no test looks at where their lines end.
+# As `python -m mkdocs`, but signatures stay in one line each: a process of ruff wraps each of them,
+# which takes a fifth of the processor's time, and no test looks at where their lines end.
 BUILD = """
 import runpy, sys
 sys.modules["ruff"] = None
