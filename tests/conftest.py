@@ -84,6 +84,11 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.enable()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if runs.is_left_to_the_night(item):
+        item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=runs.rank)  # after pytest-randomly, which comes first
 
@@ -121,7 +126,9 @@ def prepared(
     from tests.prepared import Databases, Prepared
 
     databases = Databases(shared_mongod.uri)
-    yield Prepared(tmp_path_factory.mktemp("prepared"), databases)
+    folder = tmp_path_factory.getbasetemp()
+    run = folder if "PYTEST_XDIST_WORKER" not in os.environ else folder.parent
+    yield Prepared(run / "prepared", databases)
     databases.close()
 
 

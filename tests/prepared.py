@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -117,13 +119,22 @@ def emptied(stack: Stack, *, migrate: bool | None = None) -> StorageSettings:
 
 
 def _migrated(folder: Path, *options: str) -> Path:
-    folder.mkdir()
-    forked.run(["-c", _MIGRATE, folder, *options], check=True)
+    """Stores in that folder, made by the first worker that needs them; others wait for it."""
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            made = Path(tempfile.mkdtemp(dir=folder.parent))  # another's may lie there, half made
+            forked.run(["-c", _MIGRATE, made, *options], check=True)
+            made.rename(folder)
     return folder
 
 
 class Prepared:
-    """Settings of embedded stores that are up to date and empty, each test's its own."""
+    """Settings of embedded stores that are up to date and empty, each test's its own.
+
+    :param folder: where those lie that are copied, for all workers of a run.
+    """
 
     def __init__(self, folder: Path, databases: Databases) -> None:
         self._folder = folder

@@ -14,40 +14,52 @@ _TESTS: Final = Path(__file__).parent
 LONGEST: Final = (
     "contract/test_storage_contracts.py",
     "contract/test_clickhouse_contracts.py",
-    "integration/cluster/test_contracts_on_a_cluster.py",
-    "integration/unit_of_work/test_why_table.py",
     "integration/test_reading.py",
-    "remote/test_remote_contracts.py",
-    "remote/test_remote_contracts_on_disk.py",
-    "remote/test_commands_beside_a_service.py",
-    "remote/test_kills.py",
-    "integration/unit_of_work/test_late_commits_in_history.py",
-    "integration/local_servers/test_local_mongod.py",
-    "integration/history/test_streams_of_the_past.py",
+    "integration/unit_of_work/test_why_table.py",
+    "docs/test_docs_code.py",
+    "docs/test_site.py",
+    "remote/test_shared_folder.py",
     "integration/history/test_history_on_disk.py",
     "migration/test_chains.py",
-    "integration/cli/test_history.py",
+    "integration/mongo/test_mongo_contracts.py",
+    "integration/unit_of_work/test_recovery.py",
+    "integration/clickhouse_repositories/test_exactly_once.py",
+    "integration/local_servers/test_local_mongod.py",
+    "unit/usecases/test_import_block_sizes.py",
+    "integration/unit_of_work/test_steps_of_commits.py",
+    "integration/clickhouse_repositories/test_candle_cache.py",
+    "integration/history/test_purges_on_disk.py",
+    "contract/test_model_contracts.py",
     "integration/unit_of_work/test_declared_models.py",
     "integration/test_first_use.py",
-    "migration/test_chain_failures.py",
-    "docs/test_site.py",
-    "integration/plugin/test_plugin.py",
-    "integration/unit_of_work/test_crash.py",
-    "integration/unit_of_work/test_health.py",
-    "unit/usecases/test_import_block_sizes.py",
-    "histories/test_planted.py",
-    "remote/test_remote_histories.py",
-    "integration/unit_of_work/test_recovery.py",
-    "integration/history/test_purges_on_disk.py",
-    "integration/clickhouse_repositories/test_exactly_once.py",
-    "integration/clickhouse_repositories/test_candle_cache.py",
-    "integration/clickhouse_repositories/test_answers_after_appends.py",
+    "integration/history/test_streams_of_the_past.py",
+    "integration/backup/test_create_and_restore.py",
     "integration/unit_of_work/test_decisions.py",
-    "integration/clickhouse_repositories/test_held_by_the_log.py",
-    "docs/test_docs_code.py",
-    "integration/clickhouse_repositories/test_held_answers.py",
+    "remote/test_remote_contracts.py",
+    "integration/services/test_stack_here.py",
+    "integration/plugin/test_plugin.py",
+    "unit/services/test_docker.py",
+    "remote/test_remote_contracts_on_disk.py",
+    "migration/test_chain_failures.py",
+    "migration/test_drift.py",
     "histories/test_histories.py",
+    "integration/cli/test_history.py",
+    "remote/test_remote_histories.py",
+    "unit/test_architecture.py",
+    "integration/mongo/test_mongo_faults.py",
     "integration/cli/test_show.py",
+    "integration/cli/test_as_of.py",
+    "integration/unit_of_work/test_subscriptions.py",
+    "integration/clickhouse_repositories/test_held_by_the_log.py",
+    "remote/test_commands_beside_a_service.py",
+    "contract/test_document_contracts.py",
+    "migration/test_runners.py",
+    "remote/test_kills.py",
+    "integration/unit_of_work/test_health.py",
+    "integration/unit_of_work/test_order_of_commits.py",
+    "integration/unit_of_work/test_opening.py",
+    "integration/redis/test_cached_storage.py",
+    "integration/unit_of_work/test_crash.py",
 )
 """The files that take longest, as a folder's `--durations=0` says: they come first.
 
@@ -102,6 +114,21 @@ def every_value_by_day(*arguments: Sequence[Any]) -> list[Any]:
         case = (values[index] for values, index in zip(arguments, indices, strict=True))
         found.append(pytest.param(*case, marks=night))
     return found
+
+
+def is_left_to_the_night(item: pytest.Item) -> bool:
+    """Whether the test's class names in ``BY_DAY`` those of its tests that run by day, but not it.
+
+    So a contract that is kept by day over one way to a store is kept by night over every other.
+    """
+    function = getattr(item, "originalname", None)
+    named: frozenset[str] | None = getattr(getattr(item, "cls", None), "BY_DAY", None)
+    return named is not None and function not in named
+
+
+def every_test_of(*contracts: type) -> frozenset[str]:
+    """The names of all tests of these classes."""
+    return frozenset(name for each in contracts for name in dir(each) if name.startswith("test_"))
 
 
 _Parameters: Final = type(pytest.param())

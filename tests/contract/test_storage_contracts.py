@@ -30,6 +30,7 @@ from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.moments import Moments
 from tests.integration.unit_of_work.interrupted import abandon
 from tests.prepared import emptied, stack_of
+from tests.runs import every_test_of
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,15 @@ class TestSubscriptions(SubscriptionContract):
 
 
 class TestServers(UnitOfWorkContract, SideBySideContract):
+    # The stores keep these contracts one by one, and embedded together: by day comes what servers
+    # do together, side by side and in any order.
+    BY_DAY = every_test_of(SideBySideContract) | {
+        "test_a_commit_stores_everything",
+        "test_any_sequence_of_units_agrees_with_a_dict",
+        "test_every_timeframe_is_stored_listed_and_made",
+        "test_lists_and_searches_see_own_writes",
+    }
+
     @pytest.fixture
     def settings(self, servers: Stack) -> StorageSettings:
         return emptied(servers)

@@ -37,7 +37,13 @@ def has(page: Path, language: str) -> bool:
     return any(block.language == language for block in run_page.blocks(page.read_text()))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if has(p, "python")], ids=name_of)
+def by_day(page: Path) -> object:
+    """By day the example of the README runs as a file of its own, see `test_readme_first_use`."""
+    marks = [pytest.mark.slow] if page.name == "README.md" else []
+    return pytest.param(page, id=name_of(page), marks=marks)
+
+
+@pytest.mark.parametrize("page", [by_day(p) for p in PAGES if has(p, "python")])
 def test_python_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     # A process of its own: the embedded ClickHouse serves one data folder a process.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}

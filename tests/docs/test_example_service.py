@@ -33,8 +33,10 @@ def service(tmp_path: Path, engine_used: Callable[[str], None]) -> Path:
     return folder
 
 
-def test_its_tests_pass_on_embedded_stores_in_random_order(service: Path) -> None:
-    outcome = projects.run_pytest(service, "--jts-backend=embedded", "--randomly-seed=0")
+# By day embedded stores serve those of the API's example, and the plugin's own projects.
+@pytest.mark.parametrize("backend", ["memory", pytest.param("embedded", marks=pytest.mark.slow)])
+def test_its_tests_pass_in_random_order(service: Path, backend: str) -> None:
+    outcome = projects.run_pytest(service, f"--jts-backend={backend}", "--randomly-seed=0")
     assert outcome.counts == {"passed": TESTS}, outcome.text
 
 

@@ -74,11 +74,11 @@ async def test_in_memory(tmp_path: Path) -> None:
 
 
 def test_without_faults(servers: Servers) -> None:
-    judged(servers, Plan(SEED, seconds=4, faults=()))
+    judged(servers, Plan(SEED, seconds=2, faults=()))
 
 
 def test_with_every_fault(servers: Servers) -> None:
-    judged(servers, Plan(SEED, seconds=8))
+    judged(servers, Plan(SEED, seconds=5))
 
 
 @pytest.mark.slow

@@ -42,6 +42,26 @@ async def fill(settings: StorageSettings) -> None:
         await uow.commit()
 
 
+@pytest.fixture(scope="module")
+def filled_folder(
+    prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
+) -> Path:
+    engine_used("chDB")
+    folder = tmp_path_factory.mktemp("filled") / "data"
+    prepared.copy(folder)
+    asyncio.run(fill(StorageSettings(data_dir=folder)))
+    return folder
+
+
+@pytest.fixture
+def filled(filled_folder: Path, tmp_path: Path) -> StorageSettings:
+    """Of stores of this test alone with the candles; a copy is at rest as what it is a copy of."""
+    shutil.copytree(filled_folder, tmp_path / "data", symlinks=True)
+    return StorageSettings(data_dir=tmp_path / "data")
+
+
 def mark_of(settings: StorageSettings) -> Path:
     return settings.data_dir / "mongo" / "at_rest.json"
 
@@ -54,9 +74,9 @@ async def read(settings: StorageSettings, **what: Any) -> tuple[bool, int]:
 
 
 async def test_only_what_is_read_is_opened(
-    settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
+    filled: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fill(settings)
+    settings = filled
 
     def refused(*_: object, **__: object) -> LocalMongod:
         raise AssertionError("mongod was started")
@@ -88,25 +108,23 @@ async def test_an_unfinished_commit_is_finished_before_anything_is_read(
     assert await read(settings) == (True, ROWS)  # which it has marked again
 
 
-async def test_the_mark_is_gone_while_anybody_could_write(settings: StorageSettings) -> None:
-    await fill(settings)
+async def test_the_mark_is_gone_while_anybody_could_write(filled: StorageSettings) -> None:
+    settings = filled
     assert at_rest.is_marked(settings.data_dir / "mongo")
     async with Storage.open(settings):
         assert not mark_of(settings).exists()
 
 
 async def test_what_comes_in_between_is_noticed(
-    settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
+    filled: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fill(settings)
     answers = iter([True, False])
     monkeypatch.setattr(at_rest, "is_marked", lambda _: next(answers))
-    assert await read(settings) == (False, ROWS)
+    assert await read(filled) == (False, ROWS)
 
 
-async def test_a_comparison_of_schemas_needs_all_stores(settings: StorageSettings) -> None:
-    await fill(settings)
-    strict = settings.model_copy(update={"check": "error"})
+async def test_a_comparison_of_schemas_needs_all_stores(filled: StorageSettings) -> None:
+    strict = filled.model_copy(update={"check": "error"})
     assert await read(strict) == (False, ROWS)
 
 
@@ -173,9 +191,8 @@ def test_a_damaged_mark_is_none(tmp_path: Path) -> None:
         assert not at_rest.is_marked(tmp_path)
 
 
-def test_a_command_reads_without_mongod(tmp_path: Path) -> None:
-    settings = StorageSettings(data_dir=tmp_path / "data")
-    asyncio.run(fill(settings))
+def test_a_command_reads_without_mongod(filled: StorageSettings) -> None:
+    settings = filled
     before = (settings.data_dir / "mongo" / "mongod.log").stat().st_mtime_ns
     assert asyncio.run(read(settings)) == (True, ROWS)
     assert (settings.data_dir / "mongo" / "mongod.log").stat().st_mtime_ns == before

@@ -39,7 +39,11 @@ async def remote(backend: ServedBackend, folder: Path, **options: Any) -> AsyncI
 
 
 class AtOnce:
-    """A repository of a storage, each write of which is a unit of work of its own."""
+    """A repository of a storage, each write of which is a unit of work of its own.
+
+    A write that conflicts is repeated a few times, to see that repeating mends nothing: as often
+    as by default takes seconds. What reads and writes as one call is repeated until it succeeds.
+    """
 
     def __init__(self, storage: Storage, path: str, writes: frozenset[str]) -> None:
         self._storage, self._path, self._writes = storage, path, writes
@@ -50,7 +54,8 @@ class AtOnce:
 
         async def written(*values: Any, **named: Any) -> Any:
             found = await self._storage.run(
-                lambda uow: getattr(at(uow, self._path), name)(*values, **named)
+                lambda uow: getattr(at(uow, self._path), name)(*values, **named),
+                attempts=10 if name == "update" else 4,
             )
             # It is stamped where it is stored.
             if isinstance(found, Checkpoint):

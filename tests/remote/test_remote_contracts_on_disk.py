@@ -23,6 +23,7 @@ from jts_storage.testing.contracts import (
 )
 from tests.prepared import emptied, stack_of
 from tests.remote.gateways import remote
+from tests.runs import every_test_of
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,13 @@ async def storage(settings: StorageSettings, tmp_path: Path) -> AsyncIterator[St
 
 class TestUnitOfWork(UnitOfWorkContract, SideBySideContract):
     """What is written."""
+
+    BY_DAY = every_test_of(SideBySideContract) | {
+        "test_a_commit_stores_everything",
+        "test_any_sequence_of_units_agrees_with_a_dict",
+        "test_documents_are_read_as_they_were_at_the_first_look",
+        "test_lists_and_searches_see_own_writes",
+    }
 
 
 # The rest is asked for by the same calls whatever the stores are: by day a gateway to stores in

@@ -91,7 +91,7 @@ def judged(gateways: Gateways, plan: Plan) -> None:
 
 @pytest.mark.usefixtures("gateways_die")
 def test_gateways_killed(gateways: Gateways) -> None:
-    judged(gateways, Plan(SEED, seconds=12, faults=KINDS, lease=None))
+    judged(gateways, Plan(SEED, seconds=6, faults=KINDS, lease=None))
 
 
 @pytest.mark.slow

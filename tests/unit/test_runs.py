@@ -40,6 +40,25 @@ def test_by_day_every_value_comes_and_by_night_every_combination() -> None:
     assert len({case.values[:2] for case in same if not case.marks}) == 8
 
 
+class Contract:
+    def test_a(self) -> None: ...
+
+    def test_b(self) -> None: ...
+
+
+class Some(Contract):
+    BY_DAY = runs.every_test_of(Contract) - {"test_b"}
+
+
+def test_a_class_leaves_those_it_does_not_name_to_the_night() -> None:
+    def is_left(kind: type | None, name: str) -> bool:
+        item: Any = SimpleNamespace(cls=kind, originalname=name, name=f"{name}[1]")
+        return runs.is_left_to_the_night(item)
+
+    assert [is_left(Some, name) for name in ("test_a", "test_b")] == [False, True]
+    assert not any(is_left(kind, "test_b") for kind in (Contract, None))
+
+
 def test_a_run_that_loses_a_worker_fails_and_ends(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "conftest.py").write_text(CONFTEST)

@@ -93,9 +93,8 @@ class HistoryContract(CorrectionContract):
         assert await storage.candles.count(model.keys[0]) == 0
         assert view.commit >= model.states[0][0]
 
-    @pytest.mark.parametrize(
-        ("moment", "message"),
-        [
+    async def test_what_is_no_moment_of_the_past_is_refused(self, storage: Storage) -> None:
+        refused: list[tuple[Any, str]] = [
             (datetime(2250, 1, 1, tzinfo=UTC), "'as_of'.* lies in the future"),
             (datetime(2262, 4, 12, tzinfo=UTC), "'as_of'.* lies in the future.*2262-04-12"),
             (checks.LAST_TIMESTAMP, "'as_of'.* lies in the future.*2299-12-31"),
@@ -104,18 +103,12 @@ class HistoryContract(CorrectionContract):
             (20241231, "must be a datetime"),
             ("", "must not be empty"),
             ("a\0b", "NUL"),
-        ],
-    )
-    async def test_what_is_no_moment_of_the_past_is_refused(
-        self, storage: Storage, moment: Any, message: str
-    ) -> None:
-        with pytest.raises(InvalidData, match=message):
-            await storage.candles.count(SeriesKey("A", Timeframe.M1), as_of=moment)
+        ]
+        for moment, message in refused:
+            with pytest.raises(InvalidData, match=message):
+                await storage.candles.count(SeriesKey("A", Timeframe.M1), as_of=moment)
 
-    @pytest.mark.parametrize("moment", [checks.FIRST_TIMESTAMP, datetime(1969, 12, 31, tzinfo=UTC)])
-    async def test_before_1970_there_was_what_there_was_in_1970(
-        self, storage: Storage, moment: datetime
-    ) -> None:
+    async def test_before_1970_there_was_what_there_was_in_1970(self, storage: Storage) -> None:
         key = SeriesKey("A", Timeframe.M1)
 
         async def answer(as_of: datetime) -> object:
@@ -124,7 +117,8 @@ class HistoryContract(CorrectionContract):
             except InvalidData as exc:
                 return str(exc)
 
-        assert await answer(moment) == await answer(checks.EPOCH)
+        for moment in (checks.FIRST_TIMESTAMP, datetime(1969, 12, 31, tzinfo=UTC)):
+            assert await answer(moment) == await answer(checks.EPOCH)
 
     async def test_a_snapshot_is_a_name_for_a_moment(self, storage: Storage) -> None:
         model, name = Model(storage), f"snapshot{next(fresh)}"
@@ -144,15 +138,14 @@ class HistoryContract(CorrectionContract):
             with pytest.raises(NotFound, match=name):
                 await asked
 
-    @pytest.mark.parametrize(
-        "name", ["2026-11-01", "20261101", "2026-W44", "2026-11-01T09:00+09:00", "1" * 19]
-    )
-    async def test_a_snapshot_is_not_named_like_a_moment(self, storage: Storage, name: str) -> None:
+    async def test_a_snapshot_is_not_named_like_a_moment(self, storage: Storage) -> None:
         """A command line takes such a text for the moment."""
-        with pytest.raises(InvalidData, match=f"reads as a moment.*'scan-{re.escape(name)}'"):
-            await storage.snapshots.create(name)
-        assert not await storage.snapshots.delete(name)
-        for named in (f"scan-{name}", "2026-11", "2026"):
+        moments = ["2026-11-01", "20261101", "2026-W44", "2026-11-01T09:00+09:00", "1" * 19]
+        for name in moments:
+            with pytest.raises(InvalidData, match=f"reads as a moment.*'scan-{re.escape(name)}'"):
+                await storage.snapshots.create(name)
+            assert not await storage.snapshots.delete(name)
+        for named in (*(f"scan-{name}" for name in moments), "2026-11", "2026"):
             assert (await storage.snapshots.create(named)).name == named
             assert await storage.snapshots.delete(named)
 

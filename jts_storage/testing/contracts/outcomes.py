@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -37,17 +38,15 @@ async def _write(uow: UnitOfWork, part: str, key: SeriesKey) -> None:
 class OutcomeContract:
     """Give it a fixture `storage`, open and without other writers."""
 
-    @pytest.mark.parametrize("part", _PARTS)
-    async def test_what_is_committed_is_told_with_its_commit(
-        self, storage: Storage, part: str
-    ) -> None:
-        identity = new_unit_id()
-        async with storage.unit_of_work(id=identity) as uow:
-            await _write(uow, part, _key())
-            result = await uow.commit()
-        assert result.commit is not None
-        for _ in range(2):
-            assert await storage.outcome(identity) == Outcome(identity, result.commit)
+    async def test_what_is_committed_is_told_with_its_commit(self, storage: Storage) -> None:
+        for part in _PARTS:
+            identity = new_unit_id()
+            async with storage.unit_of_work(id=identity) as uow:
+                await _write(uow, part, _key())
+                result = await uow.commit()
+            assert result.commit is not None
+            for _ in range(2):
+                assert await storage.outcome(identity) == Outcome(identity, result.commit), part
 
     async def test_what_was_rolled_back_or_never_begun_is_given_up(self, storage: Storage) -> None:
         identity = new_unit_id()
@@ -57,16 +56,16 @@ class OutcomeContract:
         assert not (await storage.outcome(identity)).is_committed
         assert not (await storage.outcome(new_unit_id())).is_committed
 
-    @pytest.mark.parametrize("part", _PARTS)
-    async def test_what_was_given_up_is_never_committed(self, storage: Storage, part: str) -> None:
-        key, identity = _key(), new_unit_id()
-        await storage.outcome(identity)
-        async with storage.unit_of_work(id=identity) as uow:
-            await _write(uow, part, key)
-            with pytest.raises(StorageError, match=f"{identity} was given up"):
-                await uow.commit()
-        assert not (await storage.outcome(identity)).is_committed
-        await self._check_nothing_of(storage, key)
+    async def test_what_was_given_up_is_never_committed(self, storage: Storage) -> None:
+        for part in _PARTS:
+            key, identity = _key(), new_unit_id()
+            await storage.outcome(identity)
+            async with storage.unit_of_work(id=identity) as uow:
+                await _write(uow, part, key)
+                with pytest.raises(StorageError, match=f"{identity} was given up"):
+                    await uow.commit()
+            assert not (await storage.outcome(identity)).is_committed, part
+            await self._check_nothing_of(storage, key)
 
     async def test_who_asks_during_it_gives_it_up(self, storage: Storage) -> None:
         key, identity = _key(), new_unit_id()
@@ -122,18 +121,19 @@ class OutcomeContract:
             result = await uow.commit()
         assert await storage.outcome(identity) == Outcome(identity, result.commit)
 
-    @pytest.mark.parametrize("wrong", ["", "x", 7, None, "00000000-0000-4000-8000-000000000000"])
-    async def test_what_is_no_id_is_refused(self, storage: Storage, wrong: object) -> None:
-        with pytest.raises(InvalidData, match="'id'"):
-            await storage.outcome(wrong)  # type: ignore[arg-type]
+    async def test_what_is_no_id_is_refused(self, storage: Storage) -> None:
+        identities: list[Any] = ["", "x", 7, None, "00000000-0000-4000-8000-000000000000"]
+        for wrong in identities:
+            with pytest.raises(InvalidData, match="'id'"):
+                await storage.outcome(wrong)
 
-    @pytest.mark.parametrize("days", [-8, 2])
-    async def test_an_id_of_another_time_is_refused(self, storage: Storage, days: int) -> None:
-        old = first_id_of(checks.now() + timedelta(days=days))
-        with pytest.raises(InvalidData, match="kept for 7 days"):
-            await storage.outcome(old)
-        with pytest.raises(InvalidData, match="kept for 7 days"):
-            storage.unit_of_work(id=old)
+    async def test_an_id_of_another_time_is_refused(self, storage: Storage) -> None:
+        for days in (-8, 2):
+            old = first_id_of(checks.now() + timedelta(days=days))
+            with pytest.raises(InvalidData, match="kept for 7 days"):
+                await storage.outcome(old)
+            with pytest.raises(InvalidData, match="kept for 7 days"):
+                storage.unit_of_work(id=old)
 
     async def _check_nothing_of(self, storage: Storage, key: SeriesKey) -> None:
         assert not await storage.candles.get_range(key, *FOREVER)

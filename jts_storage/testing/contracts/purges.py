@@ -190,22 +190,18 @@ class PurgeContract:
         await storage.candles.purge_history(before=data_set.commit)
         assert (await storage.backtests.verify(identity)).is_same
 
-    @pytest.mark.parametrize(
-        ("which", "before", "message"),
-        [
+    async def test_what_cannot_be_purged_is_refused(self, storage: Storage) -> None:
+        refused: list[tuple[Any, Any, str]] = [
             (None, datetime(2250, 1, 1, tzinfo=UTC), "'before'.* lies in the future"),
             (None, checks.LAST_TIMESTAMP, "'before'.* lies in the future"),
             (None, datetime(2024, 1, 1), "time zone"),  # noqa: DTZ001
             (None, 7, "before.: must be a datetime"),
             (["A"], None, "keys.*must be a SeriesKey"),
             (7, None, "must be several SeriesKey"),
-        ],
-    )
-    async def test_what_cannot_be_purged_is_refused(
-        self, storage: Storage, which: Any, before: Any, message: str
-    ) -> None:
-        with pytest.raises(InvalidData, match=message):
-            await storage.candles.purge_history(which, before=before)
+        ]
+        for which, before, message in refused:
+            with pytest.raises(InvalidData, match=message):
+                await storage.candles.purge_history(which, before=before)
 
     async def test_nothing_was_over_before_1970(self, storage: Storage) -> None:
         key = keys()[0]
@@ -225,14 +221,13 @@ class PurgeContract:
         with pytest.raises(NotFound, match="no snapshot"):
             await storage.candles.purge_history(before="unknown")
 
-    @pytest.mark.parametrize("before", [datetime(2024, 1, 1), 5])  # noqa: DTZ001
-    async def test_what_is_no_moment_is_refused_by_its_name(
-        self, storage: Storage, before: Any
-    ) -> None:
-        for purge in (storage.candles, storage.formulas, storage.strategies):
-            with pytest.raises(InvalidData) as refused:
-                await purge.purge_history(before=before)
-            assert refused.value.field == "before"
+    async def test_what_is_no_moment_is_refused_by_its_name(self, storage: Storage) -> None:
+        moments: list[Any] = [datetime(2024, 1, 1), 5]  # noqa: DTZ001
+        for before in moments:
+            for purge in (storage.candles, storage.formulas, storage.strategies):
+                with pytest.raises(InvalidData) as refused:
+                    await purge.purge_history(before=before)
+                assert refused.value.field == "before"
 
     async def test_a_time_purges_what_was_replaced_up_to_it(self, storage: Storage) -> None:
         key, _ = keys()

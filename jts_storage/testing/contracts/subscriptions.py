@@ -336,17 +336,19 @@ class SubscriptionContract:
             await events.acknowledge()
             assert await _waiting(storage, name) == 0
 
-    @pytest.mark.parametrize("name", ["", " x", "x\n", "x" * 300, None, 7, "handlers"])
-    async def test_what_is_no_name_is_refused(self, storage: Storage, name: Any) -> None:
-        with pytest.raises(InvalidData, match="'name'"):
-            storage.subscribe(name, Told)
-        with pytest.raises(InvalidData, match="'name'"):
-            await storage.unsubscribe(name)
+    async def test_what_is_no_name_is_refused(self, storage: Storage) -> None:
+        names: list[Any] = ["", " x", "x\n", "x" * 300, None, 7, "handlers"]
+        for name in names:
+            with pytest.raises(InvalidData, match="'name'"):
+                storage.subscribe(name, Told)
+            with pytest.raises(InvalidData, match="'name'"):
+                await storage.unsubscribe(name)
 
-    @pytest.mark.parametrize("wrong", [int, 7, None, "", Told(number=1)])
-    async def test_what_is_no_type_is_refused(self, storage: Storage, wrong: Any) -> None:
-        with pytest.raises(InvalidData, match="'types'"):
-            storage.subscribe(_name(), wrong)
+    async def test_what_is_no_type_is_refused(self, storage: Storage) -> None:
+        types: list[Any] = [int, 7, None, "", Told(number=1)]
+        for wrong in types:
+            with pytest.raises(InvalidData, match="'types'"):
+                storage.subscribe(_name(), wrong)
 
     async def test_what_is_no_beginning_is_refused(self, storage: Storage) -> None:
         with pytest.raises(InvalidData, match="'from_'"):

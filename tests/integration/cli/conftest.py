@@ -37,11 +37,14 @@ class Answer:
 
 
 class Shell:
-    """A process that runs commands."""
+    """A process that runs commands.
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    :param holds: whether nobody else opens the stores until it is closed.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], *, holds: bool = False) -> None:
         self._process = forked.Process(
-            [SHELL],
+            [SHELL, *(["holds"] if holds else [])],
             cwd=folder,
             env={**environment, "COLUMNS": "200"},
             stdin=forked.PIPE,
@@ -90,8 +93,8 @@ def stores_in(folder: Path, calendars: Path, prepared: Prepared) -> Iterator[Sto
 
 
 @contextmanager
-def shell_in(folder: Path, settings: StorageSettings) -> Iterator[Shell]:
-    shell = Shell(folder, environment_of(settings))
+def shell_in(folder: Path, settings: StorageSettings, *, holds: bool = False) -> Iterator[Shell]:
+    shell = Shell(folder, environment_of(settings), holds=holds)
     yield shell
     shell.close()
 

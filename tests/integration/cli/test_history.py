@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from io import StringIO
 from pathlib import Path
@@ -25,7 +25,8 @@ from jts_storage.reading import ReadingBackend
 from jts_storage.testing.contracts.samples import candle, minute
 from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work.moments import Moments
-from tests.integration.cli.conftest import Shell, environment_of
+from tests.integration.cli.conftest import Shell, environment_of, shell_in, stores_in
+from tests.prepared import Prepared
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 HOSTILE = "<script>alert(1)</script>\x1b[31m[bold]"
@@ -51,13 +52,32 @@ async def corrected(storage: Storage) -> tuple[Commit, Commit]:
     return first, second
 
 
-@pytest.fixture
-async def commits(settings: StorageSettings) -> tuple[Commit, Commit]:
-    async with Storage.open(settings) as storage:
-        return await corrected(storage)
+@dataclass(frozen=True)
+class Reader:
+    """For tests that only read: a series that was corrected, and what shows it."""
+
+    run: Shell
+    commits: tuple[Commit, Commit]
+    folder: Path
 
 
-def test_corrections_are_shown(commits: tuple[Commit, Commit], run: Any) -> None:
+@pytest.fixture(scope="module")
+def reader(
+    tmp_path_factory: pytest.TempPathFactory, calendars: Path, prepared: Prepared
+) -> Iterator[Reader]:
+    async def fill() -> tuple[Commit, Commit]:
+        async with Storage.open(settings) as storage:
+            return await corrected(storage)
+
+    folder = tmp_path_factory.mktemp("history")
+    with stores_in(folder, calendars, prepared) as settings:
+        commits = asyncio.run(fill())
+        with shell_in(folder, settings, holds=True) as shell:
+            yield Reader(shell, commits, folder)
+
+
+def test_corrections_are_shown(reader: Reader) -> None:
+    run = reader.run
     shown = run("history", "KRX:005930/1m")
     assert "\x1b" not in shown.out
     lines = shown.out.splitlines()
@@ -77,7 +97,8 @@ def test_corrections_are_shown(commits: tuple[Commit, Commit], run: Any) -> None
     assert deletion.splitlines()[-1] == "1 deletion of 1 candle"
 
 
-def test_corrections_are_given_as_data(commits: tuple[Commit, Commit], run: Any) -> None:
+def test_corrections_are_given_as_data(reader: Reader) -> None:
+    run = reader.run
     found = json.loads(run("history", "KRX:005930/1m", "--json", "--timezone", "Asia/Seoul").out)
     assert [each["change"] for each in found] == ["corrected", "corrected", "deleted"]
     assert [each["fields"] for each in found[:2]] == [["close"], ["close"]]
@@ -101,8 +122,8 @@ def test_corrections_are_given_as_data(commits: tuple[Commit, Commit], run: Any)
     assert run("history", "KRX:005930/1m", "--limit", "0", "--json").err == ""
 
 
-def test_a_range_of_commits_is_shown(commits: tuple[Commit, Commit], run: Any) -> None:
-    first, second = commits
+def test_a_range_of_commits_is_shown(reader: Reader) -> None:
+    run, (first, second) = reader.run, reader.commits
 
     def sources(*asked: str) -> list[str]:
         found = json.loads(run("history", "KRX:005930/1m", "--json", *asked).out)
@@ -137,16 +158,14 @@ def test_a_range_of_commits_is_shown(commits: tuple[Commit, Commit], run: Any) -
     assert "none of market" in run("history", "005930/1m", "--colors", "pink", code=2).err
 
 
-def test_a_day_until_which_is_asked_counts_whole(commits: tuple[Commit, Commit], run: Any) -> None:
-    day = f"{commits[1].moment:%Y-%m-%d}"
-    found = json.loads(run("history", "KRX:005930/1m", "--json", "--until", day).out)
+def test_a_day_until_which_is_asked_counts_whole(reader: Reader) -> None:
+    day = f"{reader.commits[1].moment:%Y-%m-%d}"
+    found = json.loads(reader.run("history", "KRX:005930/1m", "--json", "--until", day).out)
     assert found[0]["source"] == "vendor"
 
 
-def test_more_corrections_are_told_of_only_where_they_may_be_wanted(
-    commits: tuple[Commit, Commit], run: Any
-) -> None:
-    until = ("--until", commits[1].moment.isoformat())
+def test_more_corrections_are_told_of_only_where_they_may_be_wanted(reader: Reader) -> None:
+    run, until = reader.run, ("--until", reader.commits[1].moment.isoformat())
     assert run("history", "KRX:005930/1m", *until, "--limit", "2").err == ""
     assert "more than 1" in run("history", "KRX:005930/1m", *until, "--limit", "1").err
 
@@ -187,7 +206,8 @@ async def test_what_was_purged_is_told(settings: StorageSettings, run: Any) -> N
     )
 
 
-def test_a_page_is_written(commits: tuple[Commit, Commit], run: Any, folder: Path) -> None:
+def test_a_page_is_written(reader: Reader) -> None:
+    run, folder = reader.run, reader.folder
     shown = run("history", "KRX:005930/1m", "--html", "pages/history.html", "--colors", "west")
     assert shown.out.endswith("Written: pages/history.html\n")
     assert "<script>alert" not in (folder / "pages" / "history.html").read_text("utf-8")

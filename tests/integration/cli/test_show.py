@@ -36,7 +36,7 @@ def reader(shared_folder: Path, calendars: Path, prepared: Prepared) -> Iterator
     """For tests that only read."""
     with (
         stores_in(shared_folder, calendars, prepared) as settings,
-        shell_in(shared_folder, settings) as shell,
+        shell_in(shared_folder, settings, holds=True) as shell,
     ):
         yield filled(shell)
 

@@ -51,10 +51,15 @@ def tcp(over_tcp: ManagerFactory) -> ClickHouseManager:
 
 @pytest.fixture(params=["embedded", "tcp"])
 def bare_manager(
-    request: pytest.FixtureRequest, server: ClickHouseServer, over_tcp: ManagerFactory
+    request: pytest.FixtureRequest, over_tcp: ManagerFactory
 ) -> Iterator[ClickHouseManager]:
     """A manager without tables."""
-    if request.param == "tcp":
+    yield from without_tables(request.param, over_tcp)
+
+
+def without_tables(way: str, over_tcp: ManagerFactory) -> Iterator[ClickHouseManager]:
+    """A manager, for fixtures; the server, whose engine both ways use, is there already."""
+    if way == "tcp":
         manager = over_tcp()
         drop_tables(manager)
         yield manager

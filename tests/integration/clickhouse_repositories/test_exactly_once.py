@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -29,11 +29,20 @@ from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
 from tests import forked
+from tests.integration.clickhouse_repositories.conftest import ManagerFactory, without_tables
+from tests.runs import some_by_day
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 OLD, NEW = make_candles(KEY, 500, seed=1), make_candles(KEY, 500, seed=2)
 PARTS = "SELECT name, rows FROM system.parts WHERE active AND table = 'candles'"
-ManagerFactory = Callable[..., ClickHouseManager]
+
+
+# What the statements mean is the same whatever the way to the engine; over TCP answers are lost.
+@pytest.fixture(params=some_by_day(["embedded", "tcp"], 2))
+def bare_manager(
+    request: pytest.FixtureRequest, over_tcp: ManagerFactory
+) -> Iterator[ClickHouseManager]:
+    yield from without_tables(request.param, over_tcp)
 
 
 def next_version() -> int:

@@ -112,13 +112,19 @@ def test_transactions_work_and_data_survive_a_restart(tmp_path: Path) -> None:
         assert mongod.port == first_port
 
 
-def test_a_second_share_in_one_process_reuses_the_server(tmp_path: Path) -> None:
+def test_a_second_share_in_one_process_reuses_the_server_until_it_is_released(
+    tmp_path: Path,
+) -> None:
     with LocalMongod.acquire(tmp_path) as first:
         with LocalMongod.acquire(tmp_path) as second:
             assert (first.pid, first.uri) == (second.pid, second.uri)
         assert runs(first.pid)
         first_pid = first.pid
     assert not runs(first_pid)
+    first.release()  # once more, which does nothing
+    for use in (lambda: first.uri, lambda: first.pid, first.ensure_running):
+        with pytest.raises(ConnectionFailed, match="released"):
+            use()
 
 
 def test_a_second_process_reuses_it_and_the_last_one_stops_it(
@@ -283,15 +289,6 @@ def test_a_forked_child_takes_no_share_away(tmp_path: Path) -> None:
         assert child.exitcode == 0
         time.sleep(0.5)  # the keeper looks around every 0.2 s
         assert runs(mongod.pid)
-
-
-def test_release_may_be_repeated_and_ends_the_use(tmp_path: Path) -> None:
-    mongod = LocalMongod.acquire(tmp_path)
-    mongod.release()
-    mongod.release()
-    for use in (lambda: mongod.uri, lambda: mongod.pid, mongod.ensure_running):
-        with pytest.raises(ConnectionFailed, match="released"):
-            use()
 
 
 def test_no_binary_names_three_remedies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

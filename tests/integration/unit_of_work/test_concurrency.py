@@ -79,7 +79,7 @@ async def run_it(tmp_path: Path, engine_used: Callable[[str], None], commits: in
 async def test_every_commit_of_two_processes_counts_once(
     tmp_path: Path, engine_used: Callable[[str], None]
 ) -> None:
-    await run_it(tmp_path, engine_used, commits=100)
+    await run_it(tmp_path, engine_used, commits=40)
 
 
 @pytest.mark.slow

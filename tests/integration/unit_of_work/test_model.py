@@ -20,6 +20,7 @@ from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.backend import StoreBackend
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
+from jts_storage.testing.contracts.samples import examples
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work.clock import CLOCK
@@ -192,7 +193,10 @@ def test_on_real_stores(mongod: LocalMongod) -> None:
     runner.run(storage.open_stores())
 
     @settings(
-        deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow], database=None
+        deadline=None,
+        max_examples=examples(10, 200),
+        suppress_health_check=[HealthCheck.too_slow],
+        database=None,
     )
     @given(units=histories)
     def agrees(units: list[tuple[list[tuple[str, int, int]], str]]) -> None:

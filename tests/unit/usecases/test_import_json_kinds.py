@@ -83,17 +83,17 @@ async def test_what_is_missing_is_of_the_kind_of_its_column(
     assert (line, "column 'v'" in str(reasons), "column 'c'" in str(reasons)) == (3, True, False)
 
 
+NAMES = [("c", r"\u0063"), ("종가", r"\uC885\uac00"), ("종가", r"종\uAC00"), ("c", "c")]
+
+
 @pytest.mark.parametrize(
-    "missing",
-    [r"N\/A", r"\u002D", r"n\u002fA", r"\u004e\u0061N", r"\t-\u0020"],
-)
-@pytest.mark.parametrize(
-    ("name", "written_as"),
-    [("c", r"\u0063"), ("종가", r"\uC885\uac00"), ("종가", r"종\uAC00"), ("c", "c")],
+    ("missing", "named"),
+    every_value_by_day([r"N\/A", r"\u002D", r"n\u002fA", r"\u004e\u0061N", r"\t-\u0020"], NAMES),
 )
 async def test_what_is_missing_may_be_written_with_escapes(
-    tmp_path: Path, missing: str, name: str, written_as: str
+    tmp_path: Path, missing: str, named: tuple[str, str]
 ) -> None:
+    name, written_as = named
     path = tmp_path / "p.jsonl"
     row = '{"t":%d,"o":1,"h":1,"l":1,"%s":%s,"v":1}\n'
     path.write_text(
@@ -119,23 +119,23 @@ async def test_what_looks_like_a_missing_number_stays_in_a_text(tmp_path: Path) 
         assert await storage.candles.list_keys() == [SeriesKey(note, Timeframe.M1)]
 
 
-@pytest.mark.parametrize("is_array", [True, False])
-@pytest.mark.parametrize(
-    ("moments", "broken"),
-    [
-        *(
-            ([SECOND, SECOND + 60], broken)
-            for broken in ("x", "-", True, "x123", "12:3x4", "2024-13-45", 1e300)
-        ),
-        *(
-            (["2024-01-02 00:00", "2024-01-02 00:01"], broken)
-            for broken in ("x", 7, True, "123", "x123", "2024-13-45", 123, 1e300)
-        ),
-    ],
-)
+MOMENTS: list[tuple[list[Any], object]] = [
+    *(
+        ([SECOND, SECOND + 60], broken)
+        for broken in ("x", "-", True, "x123", "12:3x4", "2024-13-45", 1e300)
+    ),
+    *(
+        (["2024-01-02 00:00", "2024-01-02 00:01"], broken)
+        for broken in ("x", 7, True, "123", "x123", "2024-13-45", 123, 1e300)
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "is_array"), every_value_by_day(MOMENTS, [True, False]))
 async def test_what_is_no_moment_does_not_decide_what_moments_are(
-    tmp_path: Path, moments: list[Any], broken: object, is_array: bool
+    tmp_path: Path, given: tuple[list[Any], object], is_array: bool
 ) -> None:
+    moments, broken = given
     path = tmp_path / "p.json"
     written(path, "t", [broken, *moments], is_array=is_array)
     found = await quarantined(path, timezone="UTC")

@@ -13,6 +13,7 @@ import pytest
 from jts_storage import Timeframe
 from jts_storage.readers.moments import settled
 from jts_storage.readers.written import HOURS, SECONDS
+from tests.runs import every_value_by_day
 from tests.unit.usecases.outcomes import outcome, quarantined
 from tests.unit.usecases.written import written
 
@@ -26,8 +27,12 @@ def moments(found: dict[str, Any]) -> list[str]:
     return [f"{moment:%d %H:%M}" for moment, *_ in found["stored"]]
 
 
-@pytest.mark.parametrize("times", [("10", "11", "12"), ("", "5", "10"), ("0", "x", "5")])
-@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+@pytest.mark.parametrize(
+    ("times", "on_error"),
+    every_value_by_day(
+        [("10", "11", "12"), ("", "5", "10"), ("0", "x", "5")], ["stop", "quarantine"]
+    ),
+)
 async def test_times_of_one_or_two_digits_alone_are_refused(
     tmp_path: Path, times: tuple[str, ...], on_error: str
 ) -> None:
@@ -64,8 +69,10 @@ async def test_two_digits_are_no_hours_beside_other_times(
     assert (moments(found), len(found["aside"])) == (read, 1)
 
 
-@pytest.mark.parametrize("broken", ["09:00x", "09:00 a", "9:00;", "09:00-x", "9:00"])
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("broken", "at"),
+    every_value_by_day(["09:00x", "09:00 a", "9:00;", "09:00-x", "9:00"], [0, 1, 2]),
+)
 async def test_a_time_with_something_behind_it_says_nothing(
     tmp_path: Path, broken: str, at: int
 ) -> None:
@@ -85,8 +92,9 @@ async def test_a_fraction_and_an_offset_may_stand_behind_a_time(tmp_path: Path, 
     assert (len(found["stored"]), found["aside"], found["refused"]) == (2, [], None)
 
 
-@pytest.mark.parametrize("timeframe", [Timeframe.D1, Timeframe.M1])
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("timeframe", "at"), every_value_by_day([Timeframe.D1, Timeframe.M1], [0, 1, 2])
+)
 async def test_what_is_no_time_fills_no_column_of_times(
     tmp_path: Path, timeframe: Timeframe, at: int
 ) -> None:
@@ -108,8 +116,7 @@ def as_format(kind: str, folder: Path, times: list[str]) -> Path:
 FORMATS = ["csv", "jsonl", "json", "parquet"]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("at", [0, 5, 11])
+@pytest.mark.parametrize(("kind", "at"), every_value_by_day(FORMATS, [0, 5, 11]))
 async def test_one_time_that_cannot_be_read_fills_no_column_of_times(
     tmp_path: Path, kind: str, at: int
 ) -> None:
@@ -120,18 +127,19 @@ async def test_one_time_that_cannot_be_read_fills_no_column_of_times(
     assert "25:99" in (await outcome(path, timezone="UTC"))["refused"]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+HINTS = [
+    (["", "25:99", ""], "Layout(columns={'time': ''})"),
+    (["", "9:30 AM", "10:00 PM"], "time_format='%Y-%m-%d %I:%M %p'"),
+]
+
+
 @pytest.mark.parametrize(
-    ("times", "hint"),
-    [
-        (["", "25:99", ""], "Layout(columns={'time': ''})"),
-        (["", "9:30 AM", "10:00 PM"], "time_format='%Y-%m-%d %I:%M %p'"),
-    ],
+    ("kind", "on_error", "told"), every_value_by_day(FORMATS, ["stop", "quarantine"], HINTS)
 )
 async def test_many_that_cannot_be_read_may_be_times_of_another_form(
-    tmp_path: Path, kind: str, on_error: str, times: list[str], hint: str
+    tmp_path: Path, kind: str, on_error: str, told: tuple[list[str], str]
 ) -> None:
+    times, hint = told
     path = as_format(kind, tmp_path, times)
     for size in (1, 1_000):
         found = await outcome(path, size, timezone="UTC", on_error=on_error)
