@@ -124,17 +124,19 @@ def redis_nodes(
     coherence: str = "strict",
     kinds: Sequence[str] = (),
     all_reads: bool = False,
+    patience: int = 1_000,
     **given: float,
 ) -> Iterator[Nodes]:
     """Redis with sentinels, in which the workers keep what they read.
 
     :param coherence: as in `RedisConfig`.
     :param all_reads: as in `OfACache`.
+    :param patience: as in `SentinelSet`.
     :param given: further parameters of `SentinelFaults`.
     """
     with (
         LocalMongod.acquire(folder / "mongod") as mongod,
-        SentinelSet(folder / "redis") as servers,
+        SentinelSet(folder / "redis", patience=patience) as servers,
     ):
         cache = f"{servers.url}?coherence={coherence}&max_stale={MAX_STALE:g}&lease=2&timeout=0.5"
         with Stores(folder, {"mongo_url": mongod.uri}, asked={"redis_url": cache}) as stores:
@@ -232,6 +234,7 @@ def _nodes(folder: Path, options: argparse.Namespace) -> AbstractContextManager[
         return postgres_nodes(folder, options.seed, synchronous=not options.asynchronous, **given)
     if options.nodes == "redis":
         given |= {"coherence": options.coherence, "all_reads": options.all_reads}
+        given["patience"] = options.patience
         return redis_nodes(folder, options.seed, **given)
     given["stopped"] = options.stopped
     return mongo_nodes(folder, options.seed, election=options.election, ask=options.ask, **given)
@@ -253,6 +256,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--asynchronous", action="store_true")
     parser.add_argument("--coherence", choices=["strict", "bounded"], default="strict")
     parser.add_argument("--all-reads", action="store_true")
+    parser.add_argument("--patience", type=int, default=1_000)
     parser.add_argument("--planted", nargs="*", default=())
     parser.add_argument("--pause", type=float, default=2.0)
     return parser.parse_args(arguments)
