@@ -35,7 +35,10 @@ class RestartedRedis:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    def start(self, behind: RestartedRedis | None = None) -> None:
+        """
+        :param behind: the primary that it follows.
+        """
         options = {
             "--bind": "127.0.0.1",
             "--port": str(self.port),
@@ -43,6 +46,8 @@ class RestartedRedis:
             "--save": "",
             "--appendonly": "yes" if self._keeps else "no",
         } | self._options
+        if behind is not None:
+            options["--replicaof"] = f"127.0.0.1 {behind.port}"
         self._run([part for option in options.items() for part in option])
 
     def signal(self, number: int) -> None:
@@ -67,22 +72,26 @@ class RestartedRedis:
 
 
 class Sentinel(RestartedRedis):
-    """A sentinel that alone decides when the primary is gone.
+    """A sentinel that decides when the primary is gone, alone or with others.
 
     :param primary: what it watches, under the name ``main``.
+    :param quorum: how many have to miss it.
+    :param patience: for how many milliseconds one has to miss it.
     """
 
-    def __init__(self, folder: Path, primary: RestartedRedis) -> None:
+    def __init__(
+        self, folder: Path, primary: RestartedRedis, *, quorum: int = 1, patience: int = 400
+    ) -> None:
         super().__init__(folder)
-        self._primary = primary
+        self._primary, self._quorum, self._patience_ms = primary, quorum, patience
 
-    def start(self) -> None:
+    def start(self, behind: RestartedRedis | None = None) -> None:
         lines = [
             f"port {self.port}",
             "bind 127.0.0.1",
             f"dir {self._folder}",
-            f"sentinel monitor main 127.0.0.1 {self._primary.port} 1",
-            "sentinel down-after-milliseconds main 400",
+            f"sentinel monitor main 127.0.0.1 {self._primary.port} {self._quorum}",
+            f"sentinel down-after-milliseconds main {self._patience_ms}",
             "sentinel failover-timeout main 3000",
         ]
         file = self._folder / "sentinel.conf"
@@ -90,8 +99,8 @@ class Sentinel(RestartedRedis):
         self._run([str(file), "--sentinel"])
 
 
-def waited_for(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + _SECONDS
+def waited_for(is_so: Callable[[], bool], seconds: float = _SECONDS) -> None:
+    end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it did not come to be"
         time.sleep(0.02)

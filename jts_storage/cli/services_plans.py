@@ -20,6 +20,7 @@ START_SECONDS = 1_800.0
 """Images may have to be fetched."""
 
 STOP_SECONDS = 300.0
+_COMPOSE_FILE = "docker-compose.yml"
 
 
 class EngineName(StrEnum):
@@ -49,7 +50,7 @@ def new_plan(
     only: list[str] | None,
     profile: list[str] | None,
     port: list[str] | None,
-    compose_file: Path,
+    compose_file: Path | None,
     *,
     lasting: bool = False,
     restart_unhealthy: bool = False,
@@ -62,19 +63,25 @@ def new_plan(
     kind = engine.value if engine is not None else (last.engine if last else "local")
     names = [each.strip() for part in only or [] for each in part.split(",") if each.strip()]
     if kind == "docker":
+        file = compose_file or Path(_COMPOSE_FILE)
         if port:
             raise InvalidConfiguration(
                 "--port is for services without containers",
-                remedy=f"Set the port in the .env beside {compose_file}, or use --with local.",
+                remedy=f"Set the port in the .env beside {file}, or use --with local.",
             )
-        manager = DockerManager(compose_file, only=names, profiles=profile or ())
+        manager = DockerManager(file, only=names, profiles=profile or ())
         return Plan(
             engine="docker",
             names=list(manager.names),
             ports=manager.units.ports,
             lasting=True,
             restart_unhealthy=restart_unhealthy,
-            compose_file=str(compose_file.absolute()),
+            compose_file=str(file.absolute()),
+        )
+    if compose_file is not None:
+        raise InvalidConfiguration(
+            "--compose-file is for services in containers",
+            remedy="Leave it out, or use --with docker.",
         )
     given = dict(last.ports) if last is not None and last.engine == "local" else {}
     ports = all_ports({**given, **dict(map(_port, port or []))})

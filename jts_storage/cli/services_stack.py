@@ -6,8 +6,10 @@ was started; 130 interrupted.
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +71,12 @@ Folder = Annotated[
     Path | None,
     typer.Option(help="Where they keep their files, if not in the data folder: .jts/services."),
 ]
-ComposeFile = Annotated[Path, typer.Option(help="With docker: the services, and how they run.")]
+ComposeFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="With docker: the services, and how they run; docker-compose.yml if not given."
+    ),
+]
 Names = Annotated[list[str] | None, typer.Argument(help="Which services; all if none is named.")]
 
 Detach = Annotated[bool, typer.Option("--detach", help="Return when they are well; they live on.")]
@@ -92,7 +99,7 @@ def up(
     detach: Detach = False,
     restart_unhealthy: RestartUnhealthy = False,
     folder: Folder = None,
-    compose_file: ComposeFile = Path("docker-compose.yml"),
+    compose_file: ComposeFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Start services in order, watch them, and stop them at Ctrl-C or SIGTERM.
@@ -139,14 +146,17 @@ def logs(
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what services wrote last."""
+    """Print what services wrote last.
+
+    With --follow and --json each line is an object, with its service.
+    """
     from jts_storage.services.logs import followed, last_lines
 
     where = told(lambda: state_of(folder))
     plan = told(lambda: plan_of(where))
     wanted = told(lambda: named(names, plan))
     if follow:
-        told(lambda: followed(plan, where, wanted, lines, typer.echo))
+        told(lambda: followed(plan, where, wanted, lines, _line_told(as_json)))
         return
     found = told(lambda: last_lines(plan, where, wanted, lines))
     if as_json:
@@ -205,7 +215,7 @@ def doctor(
     profile: Profile = None,
     port: PortOption = None,
     folder: Folder = None,
-    compose_file: ComposeFile = Path("docker-compose.yml"),
+    compose_file: ComposeFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for what stands in the way of a start, and start nothing; exits with 1 if there is any.
@@ -310,6 +320,14 @@ def _print(found: list[ServiceStatus], as_json: bool = False) -> None:
             for each in found
         ],
     )
+
+
+def _line_told(as_json: bool) -> Callable[[str, str], None]:
+    def tell(name: str, line: str) -> None:
+        typer.echo(json.dumps({"service": name, "line": line}) if as_json else f"{name} | {line}")
+        sys.stdout.flush()
+
+    return tell
 
 
 def _log_to_stderr() -> None:

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.local_servers.keeper import LOG_BYTES, set_aside
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _POLL_SECONDS = 0.005
@@ -55,6 +56,8 @@ class ServerCommand:
     :param user: user and group id to run as, when not our own.
     :param scratch: the folder is deleted when its last user is gone.
     :param environment: variables that it gets beside those of the process that starts it.
+    :param own_logs: names of files in the folder to which it appends by itself.
+    :param log_bytes: beyond this its logs are copied aside and begun anew.
     """
 
     arguments: Sequence[str]
@@ -64,6 +67,8 @@ class ServerCommand:
     user: tuple[int, int] | None = None
     scratch: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    own_logs: Sequence[str] = ()
+    log_bytes: int = LOG_BYTES
 
 
 class ServerFolder:
@@ -247,10 +252,11 @@ class ServerFolder:
             "group": group,
             "scratch": command.scratch,
             "environment": dict(command.environment),
+            "logs": [self.log.name, *command.own_logs],
+            "log_bytes": command.log_bytes,
         }
-        if self.log.exists():
-            self.log.replace(self.log.with_suffix(".log.1"))  # it may say why the last one ended
-        with self.log.open("wb") as log:
+        set_aside(self.log)  # it may say why the last one ended
+        with self.log.open("ab") as log:  # its keeper empties it while it is written to
             subprocess.run(
                 # Isolated and without site-packages: quick to start, and nothing of ours is loaded.
                 [sys.executable, "-I", "-S", str(_KEEPER), str(self.path), json.dumps(spec)],

@@ -2,7 +2,8 @@
 
 Run as a script by `ServerFolder.start`, standard library only, as `keeper.py FOLDER SPEC`. A
 keeper outlives whoever started it, so no user's death takes the server from another; the kernel
-drops a killed user's lock, so none leaves the server behind.
+drops a killed user's lock, so none leaves the server behind. For the same reason it is the keeper
+that bounds the logs of its server.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+LOG_BYTES = 10 * 2**20
+"""So long a log may become; the one before it stays, and the one before that."""
+
+_KEPT_LOGS = 2
+_COPIED_AT_ONCE = 2**20
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _LOOK_AROUND_SECONDS = 0.2
+_LOOK_AT_LOGS_SECONDS = 1.0
 
 
 def main(folder: Path, spec: dict[str, Any]) -> None:
@@ -35,13 +44,76 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
     server = _spawn(spec)
     _write_state(folder / "server.json", server.pid, spec["port"])
 
+    looks_again = time.monotonic()
     while server.poll() is None:
         asked = bytes([signal.SIGTERM]) in _wait(wakeup)
+        if time.monotonic() >= looks_again:
+            looks_again = time.monotonic() + _LOOK_AT_LOGS_SECONDS
+            for name in spec["logs"]:
+                bound(folder / name, spec["log_bytes"])
         if asked or users.all_gone():
             _stop(server, spec["stop_signal"], spec["patience"])
     sys.stderr.write(f"{spec['command'][0]} ended with {server.returncode}\n")
     if spec["scratch"] and users.all_gone():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def set_aside(log: Path) -> None:
+    """Move a log out of the way of the next one; the oldest is dropped."""
+    _make_room(log)
+    _move(log, _numbered(log, 1))
+
+
+def bound(log: Path, most: int = LOG_BYTES) -> None:
+    """Copy a log that has become too long aside, and empty it where it is.
+
+    Whoever has it open writes on in it, and so must append; what is written between the last look
+    at it and the emptying is lost. Where the disk has no room for the copy, it is emptied all the
+    same: the server needs the room more.
+    """
+    try:
+        opened = os.open(log, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        if os.fstat(opened).st_size <= most:
+            return
+        draft = log.with_name(f"{log.name}.new")
+        try:
+            _copy(opened, draft)
+            _make_room(log)
+            draft.replace(_numbered(log, 1))
+        except OSError as exc:
+            draft.unlink(missing_ok=True)
+            sys.stderr.write(f"{log.name} could not be kept, and begins anew: {exc}\n")
+        os.ftruncate(opened, 0)
+    except OSError:  # of a folder that was taken away; the server goes on
+        pass
+    finally:
+        os.close(opened)
+
+
+def _make_room(log: Path) -> None:
+    for number in range(_KEPT_LOGS - 1, 0, -1):
+        _move(_numbered(log, number), _numbered(log, number + 1))
+
+
+def _copy(opened: int, file: Path) -> None:
+    """To its very end: it grows meanwhile."""
+    file.unlink(missing_ok=True)
+    made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(made, "wb", buffering=0) as copy:
+        while data := os.read(opened, _COPIED_AT_ONCE):
+            copy.write(data)
+
+
+def _numbered(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.name}.{number}")
+
+
+def _move(file: Path, to: Path) -> None:
+    with suppress(FileNotFoundError):
+        file.replace(to)
 
 
 class _Users:

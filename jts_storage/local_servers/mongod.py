@@ -22,6 +22,7 @@ from jts_storage.local_servers.folder import (
     free_port,
     package_folders,
 )
+from jts_storage.local_servers.keeper import set_aside
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -246,8 +247,7 @@ def mongod_command(binary: Path, folder: ServerFolder, port: int) -> ServerComma
     journal files, and no diagnostics.
     """
     log_file = log_of(folder)
-    if log_file.exists():
-        log_file.replace(log_file.with_suffix(".log.1"))
+    set_aside(log_file)
     arguments = {
         "--dbpath": folder.subfolder("db"),
         "--bind_ip": _HOST,
@@ -260,7 +260,12 @@ def mongod_command(binary: Path, folder: ServerFolder, port: int) -> ServerComma
         "--setParameter": "diagnosticDataCollectionEnabled=false",
     }
     flat = [str(part) for pair in arguments.items() for part in pair]
-    return ServerCommand(arguments=[str(binary), "--quiet", "--nounixsocket", *flat], port=port)
+    return ServerCommand(
+        # It appends to its log, which its keeper empties.
+        arguments=[str(binary), "--quiet", "--nounixsocket", "--logappend", *flat],
+        port=port,
+        own_logs=[log_file.name],
+    )
 
 
 def takes_writes(port: int) -> bool:

@@ -2,7 +2,9 @@
 
 A folder has `authority/ca.pem`, `server/server.pem` and `client/client.pem`, each with its `.key`,
 and `ca.pem` again beside the latter two. Who trusts it trusts all of them, also those that are made
-later: the authority stays when they are renewed.
+later: the authority stays when they are renewed. So does each key, so that a renewal is one file
+that takes the place of another: whoever reads a certificate and its key meanwhile, in any order,
+has two that go together.
 """
 
 from __future__ import annotations
@@ -57,11 +59,13 @@ def make_certificates(
 ) -> list[Certificate]:
     """Make what is missing in a folder, and renew what ends soon or is of no use any more.
 
+    What is renewed keeps its key; one whose key is missing or another's gets a new one.
+
     :param names: of the server, beside those of this machine; if none are given, it keeps those
         that its certificate has.
     :param days: how long new certificates are good for; a new authority is for ten years.
     :param within: renew those that end within so many days.
-    :param renew: renew them all. The authority is never renewed.
+    :param renew: renew them all, for the keys that they have. The authority is never renewed.
     :raises InvalidConfiguration: `cryptography` is not installed, a name is none, or the folder or
         the authority in it is not fit; no certificate has been changed then.
     """
@@ -90,7 +94,8 @@ def make_certificates(
             if found is None:
                 told.append(_told(authority.issue(name, asked, until), "made"))
             elif why:
-                told.append(_told(authority.issue(name, asked, until), "renewed", why))
+                key = found.key if found.is_of_its_key else None
+                told.append(_told(authority.issue(name, asked, until, key), "renewed", why))
             else:
                 told.append(_told(found, "kept"))
     return told

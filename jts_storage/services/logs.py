@@ -32,13 +32,16 @@ def followed(
     folder: StateFolder,
     names: Sequence[str],
     lines: int,
-    tell: Callable[[str], None],
+    tell: Callable[[str, str], None],
 ) -> None:
-    """Tell the last lines, and each that comes, until Ctrl-C."""
+    """Tell the last lines, and each that comes, until Ctrl-C.
+
+    :param tell: called with the name of the service and its line.
+    """
     if plan.engine == "docker":
         command = Compose(Path(plan.compose_file)).logs_command(names, lines, follow=True)
         with suppress(KeyboardInterrupt), _docker_there():
-            subprocess.run(command, check=False)
+            _tell_printed(command, names, tell)
         return
     places = {
         file: file.stat().st_size if file.exists() else 0
@@ -47,7 +50,7 @@ def followed(
     }
     for name, text in last_lines(plan, folder, names, lines).items():
         for line in text:
-            tell(f"{name} | {line}")
+            tell(name, line)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(_PAUSE)
@@ -55,33 +58,71 @@ def followed(
                 places[file] = _tell_new(file, place, tell)
 
 
-def _tell_new(file: Path, place: int, tell: Callable[[str], None]) -> int:
+def _tell_printed(
+    command: Sequence[str], names: Sequence[str], tell: Callable[[str, str], None]
+) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            container, is_told, text = line.rstrip("\n").partition("| ")
+            # Compose names the container: the service, and which of its containers it is.
+            container = container.strip()
+            service = container if container in names else container.rpartition("-")[0]
+            if is_told and service in names:
+                tell(service, text)
+            else:
+                tell("docker", line.rstrip("\n"))
+
+
+def _tell_new(file: Path, place: int, tell: Callable[[str, str], None]) -> int:
     """Tell the whole lines behind a place, and return where the next begin."""
     try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            opened.seek(place if size >= place else 0)  # a new one after a restart
-            start = opened.tell()
-            whole = opened.read().rpartition(b"\n")[0]
+        if file.stat().st_size < place:  # begun anew, and what it was is beside it now
+            _tell_from(file, _before(file), place, tell)
+            place = 0
+        return _tell_from(file, file, place, tell)
     except OSError:
         return 0
+
+
+def _tell_from(of: Path, file: Path, place: int, tell: Callable[[str, str], None]) -> int:
+    try:
+        with file.open("rb") as opened:
+            opened.seek(place)
+            whole = opened.read().rpartition(b"\n")[0]
+    except FileNotFoundError:
+        return place
     if not whole:
-        return start
+        return place
     for line in whole.decode(errors="replace").splitlines():
-        tell(f"{file.parent.name} | {line}")
-    return start + len(whole) + 1
+        tell(of.parent.name, line)
+    return place + len(whole) + 1
 
 
 def _files(folder: Path) -> list[Path]:
     return [folder / name for name in _FILES if name != "mongod.log" or folder.name == "mongodb"]
 
 
+def _before(file: Path) -> Path:
+    """What it was before it was begun anew."""
+    return file.with_name(f"{file.name}.1")
+
+
 def _tail(folder: Path, lines: int) -> list[str]:
     found: list[str] = []
     for file in _files(folder):
-        with suppress(OSError):
-            found += file.read_text(errors="replace").splitlines()[-lines:]
+        last = _lines(file)
+        if len(last) < lines:
+            last = _lines(_before(file)) + last
+        found += last[-lines:]
     return found[-lines:]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _printed(command: Sequence[str]) -> list[str]:

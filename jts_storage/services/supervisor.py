@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.local_servers.keeper import bound
 from jts_storage.services.docker import DockerManager
 from jts_storage.services.local import LocalManager
 from jts_storage.services.state import Plan, StateFolder, make_folder
@@ -171,6 +172,7 @@ def _watch(
             if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
                 changed(statuses)
             last = statuses
+        bound(folder.log)
         asked: list[str] = []
         with _tolerated("Doing what was asked"):
             asked.extend(_answered(manager, folder))

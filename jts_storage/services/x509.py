@@ -119,10 +119,19 @@ class Authority:
             return False
         return True
 
-    def issue(self, name: str, names: tuple[str, ...], until: datetime) -> Issued:
-        """Make a key and a certificate for it, in place of those that are there."""
+    def issue(
+        self,
+        name: str,
+        names: tuple[str, ...],
+        until: datetime,
+        kept: ec.EllipticCurvePrivateKey | None = None,
+    ) -> Issued:
+        """Make a certificate in place of the one that is there.
+
+        :param kept: the key that is there, and stays; if None, a new one is made.
+        """
         signer = self.issued
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = kept or ec.generate_private_key(ec.SECP256R1())
         made = (
             _begun(f"jts-storage {name}", signer.certificate.subject, key, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -136,7 +145,7 @@ class Authority:
             )
         certificate = made.sign(signer.key, hashes.SHA256())
         issued = Issued(name, file_of(self.folder, name), certificate, key)
-        _store(issued)
+        _store(issued, with_key=kept is None)
         return issued
 
     def publish(self) -> None:
@@ -257,11 +266,12 @@ def _read(folder: Path, name: str) -> Issued:
     return Issued(name, file, certificate, key)
 
 
-def _store(issued: Issued) -> None:
+def _store(issued: Issued, *, with_key: bool = True) -> None:
     """The key first: one without its certificate is found out and made anew."""
     pem, format = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    key = issued.key.private_bytes(pem, format, serialization.NoEncryption())
-    _write(issued.key_file, key)
+    if with_key:
+        key = issued.key.private_bytes(pem, format, serialization.NoEncryption())
+        _write(issued.key_file, key)
     _write(issued.file, issued.certificate.public_bytes(pem))
 
 

@@ -19,7 +19,8 @@ class Stores:
     """A ClickHouse endpoint, a SQLite file, and whatever URLs are given in their place; migrated.
 
     :param urls: such as ``mongo_url``; whose servers the caller starts and stops.
-    :param asked: options that the workers' URLs have beyond those that are looked at the end with.
+    :param asked: what the workers' URLs have beyond those that are looked at the end with: options,
+        or the whole URL of a Redis that the end is not to ask.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Stores:
 
     def network(self) -> Network:
         """The way to the servers themselves: it is they that fail here."""
-        urls = {name: url + self._asked.get(name, "") for name, url in self._urls.items()}
-        return Network(urls)
+        names = self._urls.keys() | self._asked.keys()
+        return Network(
+            {name: self._urls.get(name, "") + self._asked.get(name, "") for name in names}
+        )
 
     async def _migrate(self) -> None:
         settings = self.settings.model_copy(update={"migrate": True})

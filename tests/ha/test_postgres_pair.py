@@ -34,7 +34,10 @@ def pair(engine_used: Callable[[str], None]) -> Iterator[Pair]:
 async def test_reads_go_on_and_writes_after_promotion(
     pair: Pair, fresh_settings: StorageSettings
 ) -> None:
-    """One storage reads and writes at whatever host takes writes; a second reads at any."""
+    """ET-INFRA-02.1, IT-INFRA-02
+
+    One storage reads and writes at whatever host takes writes; a second reads at any.
+    """
     url = SecretStr(pair.url)
     settings = fresh_settings.model_copy(update={"database_url": url, "migrate": True})
     async with Storage.open(settings) as storage:

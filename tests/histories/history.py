@@ -105,6 +105,20 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Cached:
+    """What the cache of one process said of itself between two moments.
+
+    :param given: how many answers it gave in place of the stores.
+    :param untold: whether it counted a commit that Redis could not be told of.
+    """
+
+    since: float
+    at: float
+    given: int
+    untold: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """Everything that is stored when all have ended and every commit has been recovered.
 
@@ -133,6 +147,7 @@ class History:
     deliveries: tuple[Delivery, ...] = ()
     final: Final = Final()
     surprises: tuple[str, ...] = ()
+    cached: tuple[Cached, ...] = ()
 
     @property
     def all_reads(self) -> Iterable[Read]:
@@ -162,7 +177,12 @@ def from_lines(lines: Iterable[str], final: Final) -> History:
     ]
     deliveries.sort(key=lambda delivery: delivery.at)
     surprises = tuple(line["error"] for line in parsed if line["is"] == "surprise")
-    return History(transactions, reads, tuple(deliveries), final, surprises)
+    cached = tuple(
+        Cached(line["since"], line["at"], line["given"], line["untold"])
+        for line in parsed
+        if line["is"] == "cache"
+    )
+    return History(transactions, reads, tuple(deliveries), final, surprises, cached)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

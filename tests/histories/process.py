@@ -30,6 +30,7 @@ from jts_storage.unit_of_work import commit
 from tests.histories import clock
 from tests.histories.history import Answer, Read, to_line
 from tests.histories.planted import PLANTED
+from tests.histories.planted_caches import PLANTED_CACHES
 from tests.histories.scene import MODELS, Happened, Scene
 from tests.histories.workload import Notes, Unit, chosen_kinds, read_something
 
@@ -40,10 +41,11 @@ _PAUSE_AFTER_FAILURE = 0.05
 class Spec:
     """What a worker is to do.
 
-    :param urls: of ClickHouse, MongoDB and the SQL database.
+    :param urls: of ClickHouse, MongoDB and the SQL database, perhaps of Redis.
     :param first: the number of its first transaction.
     :param clients: how many units of work it runs side by side.
     :param lease: for how many seconds it believes in a lease, instead of a minute.
+    :param reads: which part of what it does is reads outside of units of work.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Spec:
     clients: int = 2
     lease: float | None = None
     planted: tuple[str, ...] = ()
+    reads: float = 0.2
 
 
 def settings_of(urls: dict[str, str], folder: Path) -> StorageSettings:
@@ -91,6 +94,27 @@ def note_deliveries(storage: Storage, records: Records, scene: str) -> None:
     storage.events.register_handler(Happened, heard)
 
 
+class Told:
+    """Notes what a cache says of itself: what it gave, and when Redis was not told of a commit."""
+
+    def __init__(self, storage: Storage, records: Records) -> None:
+        self._storage, self._records = storage, records
+        self._looked, self._given, self._untold = time.monotonic(), 0, 0
+
+    def note(self) -> None:
+        """What is new since the last time."""
+        before, self._looked = self._looked, time.monotonic()
+        if (told := self._storage.cache_statistics()) is None:
+            return
+        given = told.hits + told.shared_hits
+        untold = told.unannounced_writes > self._untold
+        if untold or given > self._given:
+            self._records.note(
+                "cache", since=before, at=self._looked, given=given - self._given, untold=untold
+            )
+        self._given, self._untold = given, told.unannounced_writes
+
+
 class Worker:
     """Runs the clients of one process."""
 
@@ -119,9 +143,10 @@ class Worker:
             await asyncio.sleep(_PAUSE_AFTER_FAILURE)
 
     async def work(self, storage: Storage) -> None:
+        told = Told(storage, self.records)
         async with asyncio.TaskGroup() as group:
             for number in range(self.spec.clients):
-                group.create_task(self._client(storage, number))
+                group.create_task(self._client(storage, number, told))
 
     def _listen(self, orders: Connection, loop: asyncio.AbstractEventLoop) -> None:
         while not self.is_stopping:
@@ -143,7 +168,7 @@ class Worker:
         for task in self.running:
             task.cancel()
 
-    async def _client(self, storage: Storage, number: int) -> None:
+    async def _client(self, storage: Storage, number: int, told: Told) -> None:
         client = f"{self.spec.name}.{number}"
         choice = Random(f"{self.spec.seed} {client} {self.spec.first}")
         while not self.is_stopping:
@@ -151,13 +176,14 @@ class Worker:
             self.running.add(task)
             await asyncio.wait([task])
             self.running.discard(task)
+            told.note()
             if not task.cancelled() and (failure := task.exception()) is not None:
                 if not isinstance(failure, StorageError):
                     raise failure
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE)
 
     async def _step(self, storage: Storage, client: str, choice: Random) -> None:
-        if choice.random() < 0.2:
+        if choice.random() < self.spec.reads:
             await self._read(storage, client, choice)
             return
         kinds = chosen_kinds(choice, self.spec.kinds)
@@ -306,5 +332,5 @@ def main(spec: Spec, orders: Connection) -> None:
     if spec.lease is not None:
         shorten_leases(spec.lease)
     for name in spec.planted:
-        PLANTED[name]()
+        (PLANTED | PLANTED_CACHES)[name]()
     asyncio.run(Worker(spec).obey(orders))

@@ -43,6 +43,7 @@ class Plan:
     :param seconds: of one round, unless `commits` come first.
     :param pause: between two faults, at most.
     :param patience: for how long the end waits for what is unfinished.
+    :param reads: which part of what workers do is reads outside of units of work.
     """
 
     seed: str
@@ -58,6 +59,7 @@ class Plan:
     lease: float | None = 3.0
     planted: tuple[str, ...] = ()
     patience: float = 30.0
+    reads: float = 0.2
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ def _worker(servers: Reachable, plan: Plan, scene: Scene, folder: Path, number: 
         clients=plan.clients,
         lease=plan.lease,
         planted=plan.planted,
+        reads=plan.reads,
     )
     return Worker(spec, network, plan.processes * NUMBERS_A_START)
 

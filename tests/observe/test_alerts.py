@@ -28,6 +28,7 @@ def up(value: float, store: str = "mongo") -> Sample:
 
 
 def test_it_is_told_once_it_has_lasted_and_again_after_the_cooldown_and_when_it_is_over() -> None:
+    """UT-INFRA-04.2, ET-INFRA-04.2"""
     judge = Judge([DOWN], cooldown=100)
     told = {
         second: [(notice.text, notice.is_over) for notice in judge.judge(at(second), [up(value)])]
@@ -122,6 +123,7 @@ def test_a_second_threshold_has_a_name_of_its_own() -> None:
 
 
 async def test_a_service_tells_its_handler_and_outlives_its_failure() -> None:
+    """UT-INFRA-04.1, ET-INFRA-04.1"""
     notices: list[Notice] = []
     heard = asyncio.Event()
 

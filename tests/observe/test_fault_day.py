@@ -175,6 +175,7 @@ class Day:
 async def test_each_fault_is_told_once_and_its_end_once(
     tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """IT-INFRA-04; PT-INFRA-04.1 of delivery: how long it took is printed, and not judged."""
     async with observed(servers, tmp_path, monkeypatch) as stack:
         day = Day(stack)
         for fault, end in ((servers.hang, servers.wake), (servers.kill, servers.start)):

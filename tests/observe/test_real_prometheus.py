@@ -75,6 +75,7 @@ async def seen(found: Callable[[], bool], seconds: float) -> bool:
 # of faults.
 @pytest.mark.slow
 async def test_dashboards_show_series(tmp_path: Path, engine_used: Callable[[str], None]) -> None:
+    """UT-INFRA-04.3"""
     engine_used("Prometheus and Alertmanager")
     metrics = Metrics()
     settings = StorageSettings(

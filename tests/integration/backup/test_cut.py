@@ -63,6 +63,7 @@ async def _prove(
 async def test_a_backup_holds_every_commit_up_to_one_and_none_after_it(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
+    """UT-INFRA-02.3: it is consistent, and verified by restoring it."""
     await _prove(settings, empty_settings, repository, 1)
 
 

@@ -123,6 +123,7 @@ async def test_every_damage_is_found_and_named(
     repository: Path,
     tmp_path: Path,
 ) -> None:
+    """PT-INFRA-02.1, of backups"""
     _, (first, newest) = await _backed_up(settings, repository)
     restored = 0
     kinds: dict[str, int] = {}
@@ -147,6 +148,7 @@ async def test_every_damage_is_found_and_named(
 async def test_the_one_before_a_damaged_backup_is_restored_when_asked(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
+    """ET-INFRA-02.2"""
     objects, (first, newest) = await _backed_up(settings, repository)
     own = objects.manifest(newest).objects.keys() - objects.manifest(first).objects.keys()
     objects.path_of(min(own)).write_bytes(b"")

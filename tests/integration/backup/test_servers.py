@@ -55,6 +55,7 @@ def _make_database(url: str, name: str) -> None:
 async def test_servers_are_backed_up_and_restored(
     of_servers: Callable[[str], StorageSettings], repository: Path
 ) -> None:
+    """IT-INFRA-02: PostgreSQL by its pool, among the other stores."""
     settings, others = of_servers("one"), of_servers("two")
     async with Storage(StoreBackend(settings)) as storage:
         await fill(storage, settings.lake_root)

@@ -53,7 +53,10 @@ class Database:
 
 @pytest.mark.slow
 async def test_a_cache_goes_on_over_a_failover(sentinels: Sentinels) -> None:
-    """Reads never fail and are never stale but for what was counted, and it is used again."""
+    """IT-INFRA-03
+
+    Reads never fail and are never stale but for what was counted, and it is used again.
+    """
     reader, writer = (cache_on(sentinels.url, timeout=0.5) for _ in range(2))
     database, longest, goes_on = Database(), 0.0, True
 

@@ -37,6 +37,7 @@ Make = Callable[..., DatabaseManager]
 
 
 async def test_the_pool_is_established_with_its_figures(make_manager: Make) -> None:
+    """UT-INFRA-02.1"""
     manager = make_manager(pool_size=3, pool_timeout=7)
     pool = await manager.create_connection_pool()
     assert pool.max_connections == 3
@@ -48,6 +49,7 @@ async def test_the_pool_is_established_with_its_figures(make_manager: Make) -> N
 
 
 async def test_the_maximum_is_never_exceeded(make_manager: Make) -> None:
+    """PT-INFRA-02.1, of the pool"""
     manager = make_manager(pool_size=3)
     seen = []
 
@@ -61,6 +63,7 @@ async def test_the_maximum_is_never_exceeded(make_manager: Make) -> None:
 
 
 async def test_a_caller_waits_and_then_gets_a_pool_timeout(make_manager: Make) -> None:
+    """UT-INFRA-02.2"""
     manager = make_manager(pool_size=1, pool_timeout=0.05)
     repository = CheckpointRepository(manager)
     async with manager.connection():

@@ -404,7 +404,7 @@ def test_those_left_running_are_taken_by_the_next_supervisor(folder: StateFolder
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not folder.is_supervised(), "the lock outlives its process")
-    plan = new_plan(folder, None, ["redis-limits"], None, None, Path("docker-compose.yml"))
+    plan = new_plan(folder, None, ["redis-limits"], None, None, None)
     assert plan.names == ["redis", "redis-limits"]
     with pytest.raises(StorageError, match="runs already, on"):
         detach(replace(plan, ports=free_ports(), lasting=True), folder, SECONDS)

@@ -99,7 +99,8 @@ def answer(words):
             container(name, {{"status": "exited", "code": code}})
         return ""
     if what[0] == "logs":
-        return "\n".join(name + "-1  | a line of " + name for name in what[4:])
+        return "\n".join(name + "-1  | a line of " + name for name in what[4:]
+            if name != "--follow")
     fail("unknown command: " + " ".join(words))
 with open(folder + "/lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -140,8 +140,8 @@ def test_a_renewal_keeps_the_authority_and_the_names(folder: Path) -> None:
     assert states(found) == {"ca": "kept", "server": "renewed", "client": "renewed"}
     assert found[1].names[-1] == "gateway"
     after = content(folder)
-    assert {name for name in FILES if after[name] == before[name]} == {
-        *("authority/ca.pem", "authority/ca.key", "server/ca.pem", "client/ca.pem")
+    assert {name for name in FILES if after[name] != before[name]} == {
+        *("server/server.pem", "client/client.pem")
     }
     handshake(
         context(folder, "server", server=True), context(folder, "client", server=False), "gateway"
@@ -245,6 +245,46 @@ def test_an_authority_that_is_not_fit_is_refused_and_nothing_is_written(
     refused(r"others can write to .*chmod 700")
     folder.chmod(0o700)
     assert states(make_certificates(folder))["server"] == "kept"
+
+
+@pytest.mark.parametrize("name", ["server", "client"])
+def test_whoever_reads_while_it_is_renewed_has_a_pair(folder: Path, name: str) -> None:
+    """In one order or the other, as nginx and gRPC do: a pair that does not match stops both."""
+    make_certificates(folder)
+    pem, key = folder / name / f"{name}.pem", folder / name / f"{name}.key"
+    kept, seen, failed = key.read_bytes(), {pem.read_bytes()}, []
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            try:
+                ssl.create_default_context().load_cert_chain(pem, key)
+            except (ssl.SSLError, OSError) as exc:
+                failed.append(exc)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for each in readers:
+        each.start()
+    for _ in range(20):
+        make_certificates(folder, renew=True)
+        seen.add(pem.read_bytes())
+    is_over.set()
+    for each in readers:
+        each.join()
+    assert len(seen) == 21
+    assert key.read_bytes() == kept
+    assert not failed
+
+
+def test_a_key_that_was_removed_is_made_anew(folder: Path) -> None:
+    """As somebody does whose key others have seen."""
+    make_certificates(folder)
+    before = content(folder)
+    (folder / "server/server.key").unlink()
+    assert states(make_certificates(folder))["server"] == "made"
+    after = content(folder)
+    changed = {name for name in FILES if before[name] != after[name]}
+    assert changed == {"server/server.key", "server/server.pem"}
 
 
 def test_an_authority_that_ends_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

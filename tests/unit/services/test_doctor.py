@@ -141,10 +141,17 @@ def test_a_program_that_is_missing(stack: Stack) -> None:
     assert told(stack) == ["redis: it is not installed. Install it."]
 
 
-def test_a_folder_that_others_may_write(stack: Stack) -> None:
-    stack.folder.chmod(0o777)
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702], ids=oct)
+@pytest.mark.parametrize("inside", ["", "redis"])
+def test_a_folder_that_others_may_write(stack: Stack, inside: str, mode: int) -> None:
+    """Everybody or the group: who may write there may put a server's files in place of ours."""
+    folder = stack.folder / inside
+    folder.mkdir(exist_ok=True)
+    folder.chmod(mode)
     (found,) = told(stack)
-    assert f"chmod go-w {stack.folder}" in found
+    assert f"chmod go-w {folder}" in found
+    folder.chmod(0o755)
+    assert told(stack) == []
 
 
 def test_a_folder_of_another_owner(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +182,11 @@ def test_a_folder_that_nobody_may_enter(stack: Stack, monkeypatch: pytest.Monkey
         (("redis", "8.0.3"), ("redis", "7.2.1"), "which is older"),
         (("redis", "7.2.1"), ("redis", "8.0.3"), ""),
         (("redis", "8.0.3"), ("redis", "8.0.1"), ""),
+        (("redis", "8.2.1"), ("redis", "8.0.3"), "which is older"),
+        (("redis", "8.0.3"), ("redis", "8.2.1"), ""),
+        (("redis", "7.10.0"), ("redis", "7.9.9"), "which is older"),
+        (("mongod", "8.2.0"), ("mongod", "8.0.20"), "which is older"),
+        (("chdb", "26.9.1"), ("chdb", "26.8.3"), "which is older"),
         (("postgres", "16.4"), ("postgres", "17.1"), "postgres 16.4, and here is postgres 17.1"),
         (("postgres", "17.1"), ("postgres", "17.9"), ""),
         (("mongod", "6.0.1"), ("mongod", "8.0.4"), "a version between them"),

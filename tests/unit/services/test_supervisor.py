@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import threading
@@ -87,6 +88,23 @@ def test_a_service_that_the_disk_refuses_is_told_and_the_others_start(
     monkeypatch.setattr(units, "_of", full)
     with pytest.raises(ConnectionFailed, match=r"redis could not be started.*No space left"):
         units.start("redis")
+
+
+def test_what_an_earlier_supervisor_was_asked_is_not_done_by_the_next(tmp_path: Path) -> None:
+    """Whoever asked is gone or was told so; a stack that has just been started is not stopped."""
+    folder = StateFolder(tmp_path)
+    (tmp_path / "requests").mkdir()
+    for what in (supervisor.STOP, supervisor.RESTART):
+        asked = json.dumps({"do": what, "names": ["store"]})
+        (tmp_path / "requests" / f"{what}.json").write_text(asked)
+    scene = Scene({"store": []})
+    scene.manager.start_services()
+    with folder.supervised():
+        assert supervisor._watch(scene.manager, folder, SoManyLooks(2), 0, lambda _: None) == []
+        assert scene.units.done.count("stop store") == 0
+        (tmp_path / "requests" / "now.json").write_text(json.dumps({"do": supervisor.STOP}))
+        asks = supervisor._watch(scene.manager, folder, SoManyLooks(2), 0, lambda _: None)
+        assert asks == ["now"]
 
 
 def test_one_that_ends_while_it_is_asked_to_has_done_so(
