@@ -227,7 +227,7 @@ ALERTS: Final = (
         metric=catalogue.MIGRATIONS_PENDING,
         above=0,
         lasting=10 * _MINUTE,
-        summary="{value:.0f} migrations are not applied.",
+        summary="{value:.0f} migrations of the store {store} are not applied.",
         section="a-migration-is-pending",
     ),
 )

@@ -124,6 +124,7 @@ class StorageState:
             *_of_health(health),
             *_of_redis(health),
             *_of_pools(self._storage),
+            *_of_held_ranges(self._storage),
             *_of_process(self._storage),
         ]
 
@@ -169,7 +170,7 @@ class StorageState:
                     Sample(catalogue.NEWEST, ms / 1_000, (exchange, timeframe))
                     for exchange, timeframe, ms in newest
                 ),
-                pending,
+                *pending,
             ]
             self._slow = found
             # Last: to make the calendar of an exchange may take seconds the first time.
@@ -241,6 +242,16 @@ def _of_pools(storage: Watched) -> Iterator[Sample]:
             yield Sample(catalogue.POOL_IN_USE, pool.in_use, (store,))
             yield Sample(catalogue.POOL_WAITING, pool.waiting, (store,))
             yield Sample(catalogue.POOL_TIMEOUTS, pool.timeouts, (store,))
+
+
+def _of_held_ranges(storage: Watched) -> Iterator[Sample]:
+    clickhouse = _reached(lambda: storage.clickhouse)
+    if clickhouse is not None:
+        from jts_storage.clickhouse.cache import held_by
+
+        held = held_by(clickhouse)
+        yield Sample(catalogue.HELD_RANGES, held.ranges)
+        yield Sample(catalogue.HELD_BYTES, held.bytes)
 
 
 def _of_process(storage: Watched) -> Iterator[Sample]:
@@ -320,13 +331,16 @@ def _of_runs(runs: Runs | None) -> Iterator[Sample]:
         yield Sample(catalogue.BACKUP_VERIFIED_AGE, age.total_seconds())
 
 
-async def _of_migrations(storage: Watched) -> Sample:
+async def _of_migrations(storage: Watched) -> list[Sample]:
+    from jts_storage.migrate.files import KNOWN_AS
     from jts_storage.migrate.runner import Databases, status
 
     databases = Databases(storage.clickhouse, storage.mongo, storage.database)
-    lines = await status(databases)
-    pending = sum(line.state == "pending" for line in lines)
-    return Sample(catalogue.MIGRATIONS_PENDING, pending)
+    pending = [line.store for line in await status(databases) if line.state == "pending"]
+    return [
+        Sample(catalogue.MIGRATIONS_PENDING, pending.count(known), (store,))
+        for known, store in KNOWN_AS.items()
+    ]
 
 
 def _reached(get: Callable[[], T]) -> T | None:

@@ -158,7 +158,9 @@ async def test_an_embedded_storage_tells_of_its_stores(
         == candles(5)[-1].timestamp.timestamp()
     )
     assert found["candles_late_seconds", "UPBIT", "1m"] > 0
-    assert found["migrations_pending",] == 0
+    assert [found["migrations_pending", each] for each in ("clickhouse", "mongo", "database")] == [
+        0
+    ] * 3
     assert found["journal_unfinished",] == 0
     assert found["disk_free_bytes",] > 0
     assert "clickhouse: answers" in page

@@ -142,11 +142,18 @@ async def test_migrations_are_pending_that_are_not_applied(
 ) -> None:
     async def status(_: object) -> list[SimpleNamespace]:
         states = ("applied", "pending", "unknown", "pending", "applied")
-        return [SimpleNamespace(state=each) for each in states]
+        stores = ("mongo", "mongo", "clickhouse", "mongo", "relational")
+        return [
+            SimpleNamespace(store=n, state=each) for n, each in zip(stores, states, strict=True)
+        ]
 
     monkeypatch.setattr("jts_storage.migrate.runner.status", status)
     stores: Any = SimpleNamespace(clickhouse=None, mongo=None, database=None)
-    assert told([await _of_migrations(stores)]) == {("migrations_pending",): 2}
+    assert told(await _of_migrations(stores)) == {
+        ("migrations_pending", "clickhouse"): 0,
+        ("migrations_pending", "mongo"): 2,
+        ("migrations_pending", "database"): 0,
+    }
 
 
 @pytest.fixture
