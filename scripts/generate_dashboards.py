@@ -65,7 +65,7 @@ OVERVIEW: list[Panel] = [
         [_plain("process_cpu_ratio", "processors")],
     ),
     ("Memory of the process", "bytes", [_plain("process_memory_bytes", "memory")]),
-    ("Room on the disk", "bytes", [_plain("disk_free_bytes", "free")]),
+    ("Room on the disk", "bytes", [_plain("disk_free_bytes", "{{store}}")]),
 ]
 
 

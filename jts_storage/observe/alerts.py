@@ -177,7 +177,7 @@ ALERTS: Final = (
         metric=catalogue.DISK_FREE,
         below=5 * _GIGABYTE,
         severity="critical",
-        summary="{value:.0f} bytes are left on the disk of the stores.",
+        summary="{value:.0f} bytes are left on the disk of the store {store}.",
         section="the-disk-is-filling",
     ),
     Alert(

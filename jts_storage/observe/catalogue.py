@@ -263,7 +263,11 @@ MIGRATIONS_PENDING = Metric(
     "migrations_pending", "gauge", ("store",), "Migrations that are not applied yet."
 )
 DISK_FREE = Metric(
-    "disk_free_bytes", "gauge", (), "Room left where the embedded stores keep their files."
+    "disk_free_bytes",
+    "gauge",
+    ("store",),
+    "Room left on the disk of a store: of embedded ones, of MongoDB, and of the fullest local disk"
+    " of ClickHouse. Stores on one disk of this machine are told once; PostgreSQL does not tell.",
 )
 PROCESS_CPU = Metric("process_cpu_ratio", "gauge", (), "Processors in use by this process.")
 PROCESS_MEMORY = Metric("process_memory_bytes", "gauge", (), "Memory of this process.")
