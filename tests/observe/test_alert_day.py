@@ -100,6 +100,7 @@ class Day:
         told = await seen(lambda: self.stack.told.last(alert) == state, _LONGEST)
         assert told, f"{alert} is not {state}: {self.stack.told.of(alert)}"
         self.took.setdefault(alert, []).append(round(time.monotonic() - begun, 1))
+        print(f"{datetime.now(UTC):%H:%M:%S} {alert}: {state} after {self.took[alert][-1]} s")
 
     async def fires(self, alert: str) -> None:
         await self.is_told(alert, "firing")
@@ -182,8 +183,8 @@ async def refused_event(day: Day) -> None:
 
 
 async def delivered(storage: Storage) -> None:
-    with suppress(StorageError):  # a commit may be damaged meanwhile
-        await storage.recover()
+    """As `recover` ends, which would finish what is to be old."""
+    await storage._stores.delivery.deliver()
 
 
 async def late_candles(day: Day) -> None:

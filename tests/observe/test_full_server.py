@@ -54,15 +54,23 @@ class Full:
 
 
 @pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Full]:
+def disk(tmp_path: Path) -> Iterator[Full]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=1777", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("NOT RUN: nobody may mount a disk here")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))  # where PostgreSQL makes its folder
     yield Full(folder)
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def postgres(disk: Full, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPostgres]:
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(disk.folder))  # where it makes its folder
+        server = LocalPostgres.start()
+    with server:
+        yield server
 
 
 async def refused(write: Callable[[int], Awaitable[object]]) -> int:
@@ -79,10 +87,10 @@ async def refused(write: Callable[[int], Awaitable[object]]) -> int:
 
 async def fill(storage: Storage, disk: Full) -> int:
     """Until both servers refuse to write; how many rows PostgreSQL acknowledged."""
-    disk.leave(0)
-    half = "x" * 500_000
+    disk.leave(40 << 20)
 
     async def checkpoint(number: int) -> None:
+        half = os.urandom(250_000).hex()  # that no server makes shorter
         async with storage.unit_of_work() as uow:
             await uow.ingestion.checkpoints.save(f"filled {number}", {"text": half})
             await uow.commit()
@@ -92,6 +100,8 @@ async def fill(storage: Storage, disk: Full) -> int:
             await storage.mongo.db["noise"].insert_one({"_id": number, "data": os.urandom(4 << 20)})
 
     acknowledged = await refused(checkpoint)
+    await refused(document)
+    disk.leave(0)
     await refused(document)
     return acknowledged
 
@@ -108,11 +118,11 @@ async def works_again(storage: Storage, mongod: LocalMongod, postgres: LocalPost
 
 
 async def test_a_server_that_is_filled_is_told_and_goes_on(
-    tmp_path: Path, disk: Full, engine_used: Callable[[str], None]
+    tmp_path: Path, disk: Full, postgres: LocalPostgres, engine_used: Callable[[str], None]
 ) -> None:
     for engine in ("mongod", "chDB", "PostgreSQL", "Prometheus"):
         engine_used(engine)
-    with LocalPostgres.start() as postgres, LocalMongod.acquire(disk.folder / "mongo") as mongod:
+    with LocalMongod.acquire(disk.folder / "mongo") as mongod:
         settings = StorageSettings(
             data_dir=tmp_path / "jts",
             env_file=None,
