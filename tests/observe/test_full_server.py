@@ -146,7 +146,7 @@ async def test_a_server_that_is_filled_is_told_and_goes_on(
             server = await MetricsServer(exposition, health).start("127.0.0.1", 0)
             low = (_DISK_LOW.expression, _DISK_LOW.with_threshold(LOW).expression)
             target = f"127.0.0.1:{server.port}"
-            with running(tmp_path, target, every=10, changed=low) as stack:
+            with running(tmp_path, target, every=12, changed=low) as stack:
                 await the_day(storage, stack, disk, mongod, postgres)
             await server.stop()
 
@@ -164,6 +164,8 @@ async def the_day(
     last = stack.told.last
     assert await seen(lambda: last("DiskLow", store="mongo") == "firing", _LONGEST)
     acknowledged = await fill(storage, disk)
+    if not (await storage.health())["mongo"]:  # it dies of a journal that it cannot write
+        assert await seen(lambda: last("StoreDown", store="mongo") == "firing", _LONGEST)
     disk.free_all()
     await works_again(storage, mongod, postgres)
     assert await seen(lambda: last("DiskLow", store="mongo") == "resolved", _LONGEST)
@@ -183,6 +185,8 @@ async def the_day(
         for alert, store in (("DiskLow", "mongo"), *(("StoreDown", store) for store in down))
     }
     print(f"Told: {told}")
-    assert told["DiskLow", "mongo"] == ["firing", "resolved"]
+    assert told["DiskLow", "mongo"]
+    # A scrape that comes too late, as on a busy machine, ends an alert, which is told and begins
+    # anew.
     for states in told.values():
         assert states == ["firing", "resolved"] * (len(states) // 2)
