@@ -18,7 +18,7 @@ from jts_storage.ports.events import EventPublisher, Subscription
 from jts_storage.ports.health import Health
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.models import Model
-from jts_storage.ports.observation import Observer
+from jts_storage.ports.observation import Observation, Observer
 from jts_storage.ports.rate_limits import RateLimiter
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.readable import Backend, ReadableStorage
@@ -263,6 +263,11 @@ class Storage(ReadableStorage):
         from jts_storage.usecases.ingest import Ingest
 
         return Ingest(self.run, every=every, rows=rows, limit=limit, check_storage=self._check_open)
+
+    @property
+    def observation(self) -> Observation | None:
+        """For use cases, which tell of themselves; None where the storage has no observer."""
+        return getattr(self._backend, "observation", None)
 
     async def health(self) -> Health:
         """Return whether each store answers, by its name, and what the journal holds.

@@ -31,6 +31,11 @@ def _quantile(share: float, name: str, by: str, where: str = "") -> str:
     return f"histogram_quantile({share}, {buckets})"
 
 
+def _p99(name: str) -> str:
+    """Of what happens now and then."""
+    return f"histogram_quantile(0.99, sum by (le) (rate({PREFIX}{name}_bucket[1h])))"
+
+
 def _plain(name: str, legend: str = "") -> Query:
     return f"{PREFIX}{name}", legend
 
@@ -60,7 +65,7 @@ OVERVIEW: list[Panel] = [
         [_plain("process_cpu_ratio", "processors")],
     ),
     ("Memory of the process", "bytes", [_plain("process_memory_bytes", "memory")]),
-    ("Room on the disk", "bytes", [_plain("disk_free_bytes", "free")]),
+    ("Room on the disk", "bytes", [_plain("disk_free_bytes", "{{store}}")]),
 ]
 
 
@@ -100,6 +105,8 @@ def _pool(name: str) -> Panel:
     return ("Connections", "short", [*queries, (refused, "refused in 5 minutes")])
 
 
+_HITS, _MISSES = (_rate(f"held_{each}_total", "operation") for each in ("answers", "misses"))
+
 CLICKHOUSE: list[Panel] = [
     *_store("clickhouse"),
     _pool("clickhouse"),
@@ -107,6 +114,16 @@ CLICKHOUSE: list[Panel] = [
         "Answered from memory, a second",
         "reqps",
         [(_rate("held_answers_total", "operation"), "{{operation}}")],
+    ),
+    (
+        "Share of reads answered from memory",
+        "percentunit",
+        [(f"{_HITS} / ({_HITS} + {_MISSES})", "{{operation}}")],
+    ),
+    (
+        "Memory of held ranges",
+        "bytes",
+        [_plain("held_range_bytes", "bytes")],
     ),
     ("Active parts", "short", [_plain("clickhouse_parts", "{{table}}")]),
     ("Rows", "short", [_plain("clickhouse_rows", "{{table}}")]),
@@ -162,7 +179,22 @@ COMMITS: list[Panel] = [
         [_plain("journal_unfinished", "unfinished"), _plain("journal_damaged", "damaged")],
     ),
     ("Oldest unfinished commit", "s", [_plain("journal_oldest_seconds", "age")]),
-    ("Migrations pending", "short", [_plain("migrations_pending", "pending")]),
+    (
+        "Units of work that others had left, in an hour",
+        "short",
+        [(f"sum by (outcome) (increase({PREFIX}recoveries_total[1h]))", "{{outcome}}")],
+    ),
+    (
+        "Time to finish one of them, p99",
+        "s",
+        [(_p99("recovery_seconds"), "p99")],
+    ),
+    (
+        "Migrations of this process",
+        "short",
+        [_plain("migrations_total", "{{store}} {{outcome}}")],
+    ),
+    ("Migrations pending", "short", [_plain("migrations_pending", "{{store}}")]),
 ]
 FRESHNESS: list[Panel] = [
     ("Late", "s", [_plain("candles_late_seconds", "{{exchange}} {{timeframe}}")]),
@@ -175,6 +207,24 @@ FRESHNESS: list[Panel] = [
         "Candles written, a second",
         "short",
         [(_rate("rows_total", "repository", '{direction="written"}'), "{{repository}}")],
+    ),
+    (
+        "Rows of imports, a second",
+        "short",
+        [(_rate("import_rows_total", "outcome"), "{{outcome}}")],
+    ),
+    (
+        "Imports in an hour",
+        "short",
+        [
+            (f"sum by (outcome) (increase({PREFIX}imports_total[1h]))", "{{outcome}}"),
+            (f"increase({PREFIX}imports_resumed_total[1h])", "resumed"),
+        ],
+    ),
+    (
+        "Time of an import, p99",
+        "s",
+        [(_p99("import_seconds"), "p99")],
     ),
     ("Rows and documents left out", "short", [_plain("unreadable", "{{store}}")]),
 ]

@@ -24,11 +24,12 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
-from jts_storage._runtime.steps import HELD, tell
+from jts_storage._runtime.steps import HELD, NOT_HELD, tell
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.change_log import Change
 from jts_storage.clickhouse.held_answers import HeldAnswers
@@ -83,6 +84,16 @@ class _Read(NamedTuple):
     begun: int
 
 
+class HeldUsage(NamedTuple):
+    """What is held.
+
+    :ivar bytes: of the memory that the ranges lie in; answers beside them are small.
+    """
+
+    ranges: int = 0
+    bytes: int = 0
+
+
 class RangeCache:
     """The ranges last read, up to a number of bytes. Safe to share among threads.
 
@@ -100,7 +111,13 @@ class RangeCache:
         self._log = manager.changes
         self._held, self._answers = HeldRanges(self._capacity), HeldAnswers()
         self.begin_in_child()
+        _CACHES.setdefault(manager, WeakSet()).add(self)
         tell_children(self)
+
+    @property
+    def usage(self) -> HeldUsage:
+        with self._lock:
+            return HeldUsage(len(self._held), self._held.size)
 
     def begin_in_child(self) -> None:
         self._lock, self._asking = threading.Lock(), threading.Lock()
@@ -133,12 +150,14 @@ class RangeCache:
         proof = _Proof(_LOGGED) if self.is_logged() else None
         if proof is None:
             if not self._is_worth_asking(key, first, last):
+                tell(NOT_HELD)
                 return read()
             proof = self._ask_if_due()
         found = self._look_up(key, first, last, proof)
         if found is not None:
             tell(HELD)
             return found
+        tell(NOT_HELD)
         series = read()
         if self._is_still(proof.state, series):
             self._hold(_Read(key, first, last, series, proof.state, begun))
@@ -152,7 +171,10 @@ class RangeCache:
         :param key: the series that the answer is about; None for a list of series.
         """
         begun = self._log.number
-        if not self._capacity or not (self.is_logged() or self._max_age):
+        if not self._capacity:
+            return ask()
+        tell(NOT_HELD)
+        if not (self.is_logged() or self._max_age):
             return ask()
         proof = _Proof(_LOGGED) if self.is_logged() else self._ask_if_due()
         with self._lock:
@@ -336,6 +358,15 @@ class RangeCache:
     def _forget(self) -> None:
         self._held.clear()
         self._answers.clear()
+
+
+_CACHES: WeakKeyDictionary[ClickHouseManager, WeakSet[RangeCache]] = WeakKeyDictionary()
+
+
+def held_by(manager: ClickHouseManager) -> HeldUsage:
+    """What the repositories of a manager hold together."""
+    held = [each.usage for each in _CACHES.get(manager, ())]
+    return HeldUsage(sum(each.ranges for each in held), sum(each.bytes for each in held))
 
 
 def may_be_large(key: SeriesKey, first: int, last: int) -> bool:

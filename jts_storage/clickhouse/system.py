@@ -30,6 +30,7 @@ merge_tree_settings = table("merge_tree_settings", column("name"), column("value
 settings = table("settings", column("name"), column("value"), schema="system")
 processes = table("processes", column("elapsed"), column("query"), schema="system")
 detached_tables = _system("detached_tables", "table")
+disks = table("disks", column("unreserved_space"), column("type"), schema="system")
 backups = table("backups", column("status"), schema="system")
 detached_parts = _system("detached_parts", "table", "name", "reason", "path")
 

@@ -53,6 +53,15 @@ def newest(manager: ClickHouseManager, candles: Table) -> list[tuple[str, str, i
     return [(str(exchange), str(timeframe), int(ms)) for exchange, timeframe, ms in rows]
 
 
+def free_bytes(manager: ClickHouseManager) -> int | None:
+    """The room that is left on the fullest of the server's own disks; None if it has none.
+
+    An object store has no end that anybody could tell.
+    """
+    found = manager.execute(_select_free())[0]
+    return int(found[1]) if int(found[0]) else None
+
+
 def running(manager: ClickHouseManager) -> list[tuple[float, str]]:
     """The statements that run, the longest first: for how many seconds, and their first word.
 
@@ -68,6 +77,13 @@ def _select_processes() -> str:
     word = func.upper(func.arrayElement(func.extractAll(c.query, "[A-Za-z]+"), 1))
     others = c.query.not_like("%system.processes%")
     return text_of(select(c.elapsed, word).where(others).order_by(c.elapsed.desc()))
+
+
+@cache
+def _select_free() -> str:
+    c = system.disks.c
+    is_local = func.lower(func.toString(c.type)) == "local"
+    return text_of(select(func.count(), func.min(c.unreserved_space)).where(is_local))
 
 
 @cache

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from traceback import walk_tb
 from typing import Any, ClassVar, Final, Literal
 
+from jts_storage._runtime.steps import MIGRATION, Ended, tell
 from jts_storage._version import __version__
 from jts_storage.errors import StorageError
 from jts_storage.migrate import plan
-from jts_storage.migrate.files import Chain, Migration, Store, chains
+from jts_storage.migrate.files import KNOWN_AS, Chain, Migration, Store, chains
 from jts_storage.migrate.plan import BASE, Direction, Goal, History, LogEntry, Step
 from jts_storage.migrate.reports import Event, Report, StepFinished, StepStarted, to_log
 
@@ -46,11 +47,13 @@ class Migrations(ABC):
         """
         if not await self.planned(goal):
             return []
-        under_way = _UnderWay(report)
+        under_way = _UnderWay(report, KNOWN_AS[self.store])
         try:
             return await self._go(goal, under_way, patience)
         except Exception as failure:
             step = under_way.step
+            if step is not None:
+                under_way.has_failed()
             if step is None or self.chain.name == "kit":
                 raise
             raise _named(failure, step) from failure
@@ -93,18 +96,28 @@ class Migrations(ABC):
 
 
 class _UnderWay:
-    """Passes on what is reported, and remembers the step that is being taken."""
+    """Passes on what is reported, and remembers the step that is being taken.
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    :param store: as metrics name it.
+    """
+
+    def __init__(self, report: Report, store: str) -> None:
+        self._report, self._store = report, store
         self.step: Step | None = None
+        self._begun = 0.0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, StepStarted):
-            self.step = event.step
+            self.step, self._begun = event.step, time.monotonic()
         self._report(event)
         if isinstance(event, StepFinished):
             self.step = None
+            outcome = "applied" if event.step.direction == "up" else "taken_back"
+            tell(Ended(MIGRATION, self._store, outcome, seconds=event.seconds))
+
+    def has_failed(self) -> None:
+        seconds = time.monotonic() - self._begun
+        tell(Ended(MIGRATION, self._store, "failed", seconds=seconds))
 
 
 def _named(failure: Exception, step: Step) -> StorageError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -12,6 +13,14 @@ import jts_storage
 from jts_storage.errors import InvalidConfiguration
 
 Store = Literal["clickhouse", "mongo", "relational"]
+
+KNOWN_AS: Final[Mapping[Store, str]] = {
+    "clickhouse": "clickhouse",
+    "mongo": "mongo",
+    "relational": "database",
+}
+"""What metrics and `health` call each store."""
+
 Phase = Literal["pre", "post"]
 ChainName = Literal["kit", "service"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from jts_storage.observe.alerts import ALERTS as ALERTS
     from jts_storage.observe.alerts import Alert as Alert
-    from jts_storage.observe.alerts import Judge as Judge
     from jts_storage.observe.alerts import Notice as Notice
     from jts_storage.observe.diagnosis import Diagnosis as Diagnosis
     from jts_storage.observe.diagnosis import LastErrors as LastErrors
     from jts_storage.observe.exposition import Exposition as Exposition
     from jts_storage.observe.exposition import MetricsServer as MetricsServer
+    from jts_storage.observe.judging import Judge as Judge
     from jts_storage.observe.logs import json_formatter as json_formatter
     from jts_storage.observe.metrics import Metrics as Metrics
     from jts_storage.observe.service import MetricsData as MetricsData
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "ALERTS": "alerts",
     "Alert": "alerts",
-    "Judge": "alerts",
+    "Judge": "judging",
     "Notice": "alerts",
     "Diagnosis": "diagnosis",
     "LastErrors": "diagnosis",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 
-from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
 from jts_storage.observe import catalogue
-from jts_storage.observe.catalogue import Metric, Sample
+from jts_storage.observe.catalogue import Metric
 
 Severity = Literal["warning", "critical"]
 _RUNBOOK: Final = "docs/how-to/on-call.md"
@@ -179,7 +177,7 @@ ALERTS: Final = (
         metric=catalogue.DISK_FREE,
         below=5 * _GIGABYTE,
         severity="critical",
-        summary="{value:.0f} bytes are left on the disk of the stores.",
+        summary="{value:.0f} bytes are left on the disk of the store {store}.",
         section="the-disk-is-filling",
     ),
     Alert(
@@ -227,7 +225,7 @@ ALERTS: Final = (
         metric=catalogue.MIGRATIONS_PENDING,
         above=0,
         lasting=10 * _MINUTE,
-        summary="{value:.0f} migrations are not applied.",
+        summary="{value:.0f} migrations of the store {store} are not applied.",
         section="a-migration-is-pending",
     ),
 )
@@ -252,98 +250,3 @@ class Notice:
         """One line, with what is concerned."""
         told = self.alert.summary.format(value=self.value, **dict(self.labels))
         return f"Over: {told}" if self.is_over else told
-
-
-@dataclass(slots=True)
-class _Crossed:
-    since: datetime
-    told_at: datetime | None = None
-    value: float = 0.0
-
-
-class Judge:
-    """Tells each firing once, and again after `cooldown` while it lasts; its end once.
-
-    One that is over and comes back is told at once: it is another incident.
-
-    :raises InvalidData: two alerts have one name.
-    """
-
-    def __init__(self, alerts: Iterable[Alert] = ALERTS, *, cooldown: float = 300.0) -> None:
-        self._alerts = tuple(checks.several(alerts, Alert, "alerts"))
-        names = [each.name for each in self._alerts]
-        for name in names:
-            if names.count(name) > 1:
-                # What was told is kept by name: the end of one would be taken for that of both.
-                raise InvalidData(
-                    "is the name of several alerts",
-                    field="alerts",
-                    value=name,
-                    remedy="Give one another name: dataclasses.replace(alert, name=...).",
-                )
-        self._cooldown = timedelta(seconds=cooldown)
-        self._crossed: dict[tuple[str, tuple[str, ...]], _Crossed] = {}
-        self._before: dict[str, tuple[datetime, float]] = {}
-
-    def judge(self, now: datetime, samples: Iterable[Sample]) -> list[Notice]:
-        """What is to be told of these samples, which were read now."""
-        found = list(samples)
-        return [notice for alert in self._alerts for notice in self._of(alert, now, found)]
-
-    def _of(self, alert: Alert, now: datetime, samples: list[Sample]) -> list[Notice]:
-        notices, seen = [], set()
-        for sample in self._values(alert, now, samples):
-            seen.add(sample.labels)
-            notice = self._noticed(alert, now, sample)
-            if notice is not None:
-                notices.append(notice)
-        # What is no longer there at all, such as a table that was dropped, is over, too.
-        gone = [kind for kind in self._crossed if kind[0] == alert.name and kind[1] not in seen]
-        if not alert.rate and any(sample.metric is alert.metric for sample in samples):
-            notices += [
-                over
-                for kind in gone
-                if (over := self._ended(alert, kind, Sample(alert.metric, 0.0, kind[1])))
-            ]
-        return notices
-
-    def _values(self, alert: Alert, now: datetime, samples: list[Sample]) -> list[Sample]:
-        where = dict(alert.where)
-        mine = [
-            sample
-            for sample in samples
-            if sample.metric is alert.metric
-            and where.items() <= dict(zip(alert.metric.labels, sample.labels, strict=False)).items()
-        ]
-        if not alert.rate:
-            return mine
-        total = sum(sample.value for sample in mine)
-        before, self._before[alert.name] = self._before.get(alert.name), (now, total)
-        if before is None or now <= before[0]:
-            return []
-        growth = max(total - before[1], 0.0) / (now - before[0]).total_seconds()
-        return [Sample(alert.metric, growth)]
-
-    def _noticed(self, alert: Alert, now: datetime, sample: Sample) -> Notice | None:
-        kind = (alert.name, sample.labels)
-        if not alert.is_crossed(sample.value):
-            return self._ended(alert, kind, sample)
-        crossed = self._crossed.setdefault(kind, _Crossed(now))
-        if now - crossed.since < timedelta(seconds=alert.lasting):
-            return None
-        if crossed.told_at is not None and now - crossed.told_at < self._cooldown:
-            return None
-        crossed.told_at = now
-        return Notice(alert, _named(alert, sample), sample.value, crossed.since)
-
-    def _ended(
-        self, alert: Alert, kind: tuple[str, tuple[str, ...]], sample: Sample
-    ) -> Notice | None:
-        crossed = self._crossed.pop(kind, None)
-        if crossed is None or crossed.told_at is None:
-            return None
-        return Notice(alert, _named(alert, sample), sample.value, crossed.since, is_over=True)
-
-
-def _named(alert: Alert, sample: Sample) -> tuple[tuple[str, str], ...]:
-    return tuple(zip(alert.metric.labels, sample.labels, strict=False))

@@ -39,7 +39,7 @@ class ObservedBackend:
 
     def __init__(self, backend: Backend, observer: Observer, store: str | None = None) -> None:
         self._backend = backend
-        self._observation = Observation(observer, store)
+        self._observation = self.observation = Observation(observer, store)
         self.readable: Readable = ObservedReadable(backend, self._observation)
         self.observer = observer
 

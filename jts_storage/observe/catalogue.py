@@ -90,6 +90,51 @@ HELD_ANSWERS = Metric(
     ("operation",),
     "Reads of candles that were answered from memory, with the engine not asked.",
 )
+HELD_MISSES = Metric(
+    "held_misses",
+    "counter",
+    ("operation",),
+    "Reads of candles that memory could have answered and did not: the engine was asked.",
+)
+RECOVERIES = Metric(
+    "recoveries",
+    "counter",
+    ("outcome",),
+    "Units of work that others had left: finished (decided, and now in every store), failed"
+    " (decided, and cannot be finished yet), rolled_back (not committed when somebody asked for the"
+    " outcome) or abandoned (its process died before it decided).",
+)
+RECOVERY_SECONDS = Metric(
+    "recovery_seconds",
+    "histogram",
+    (),
+    "How long it took to finish one that was decided, or to find that it cannot be.",
+)
+MIGRATIONS = Metric(
+    "migrations",
+    "counter",
+    ("store", "outcome"),
+    "Migrations that this process took: applied, taken_back or failed.",
+)
+MIGRATION_SECONDS = Metric("migration_seconds", "histogram", ("store",), "How long each took.")
+IMPORTS = Metric(
+    "imports",
+    "counter",
+    ("source", "outcome"),
+    "Imports of candles from a file or from other data (frames, series), each file by itself:"
+    " finished or failed.",
+)
+IMPORTS_RESUMED = Metric(
+    "imports_resumed", "counter", (), "Those that went on where an earlier run had stopped."
+)
+IMPORT_SECONDS = Metric("import_seconds", "histogram", (), "How long each took.")
+IMPORT_ROWS = Metric(
+    "import_rows",
+    "counter",
+    ("outcome",),
+    "Rows that imports read, block by block: inserted, replaced or unchanged (stored), skipped,"
+    " duplicates, rejected or quarantined. A block that a resumed one writes again counts again.",
+)
 
 UP = Metric("up", "gauge", ("store",), "Whether the store answers.")
 STATE_SECONDS = Metric("state_seconds", "gauge", (), "How long it took to look at the stores.")
@@ -152,6 +197,10 @@ LATE = Metric(
     "How long ago the first candle ended that should be there by now, by the exchange's calendar,"
     " and is not; 0 if none is missing.",
 )
+HELD_RANGES = Metric(
+    "held_ranges", "gauge", (), "Ranges of candles that this process holds for later reads."
+)
+HELD_BYTES = Metric("held_range_bytes", "gauge", (), "Memory that these ranges lie in.")
 CACHE_READY = Metric("cache_ready", "gauge", (), "Whether the cache is in use: its Redis answers.")
 CACHE_READS = Metric(
     "cache_reads",
@@ -211,10 +260,14 @@ BACKUP_VERIFIED_AGE = Metric(
     "How long ago this service last restored a backup, compared it, and found it the same.",
 )
 MIGRATIONS_PENDING = Metric(
-    "migrations_pending", "gauge", (), "Migrations that are not applied yet."
+    "migrations_pending", "gauge", ("store",), "Migrations that are not applied yet."
 )
 DISK_FREE = Metric(
-    "disk_free_bytes", "gauge", (), "Room left where the embedded stores keep their files."
+    "disk_free_bytes",
+    "gauge",
+    ("store",),
+    "Room left on the disk of a store: of embedded ones, of MongoDB, and of the fullest local disk"
+    " of ClickHouse. Stores on one disk of this machine are told once; PostgreSQL does not tell.",
 )
 PROCESS_CPU = Metric("process_cpu_ratio", "gauge", (), "Processors in use by this process.")
 PROCESS_MEMORY = Metric("process_memory_bytes", "gauge", (), "Memory of this process.")

@@ -11,7 +11,7 @@ from inspect import getattr_static, iscoroutinefunction
 from types import FunctionType, TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
-from jts_storage._runtime.steps import listener
+from jts_storage._runtime.steps import listener, watched
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.ports.candles import CandleRepository
 from jts_storage.ports.events import EventCollector
@@ -74,10 +74,10 @@ class Observation:
     def view(self, view: View) -> View:
         return cast(View, ObservedView(view, self))
 
-    async def told(self, repository: str, name: str, work: Callable[[], Any]) -> Any:
-        """Await a call of the storage itself."""
+    async def told(self, repository: str, name: str, work: Callable[[], Awaitable[R]]) -> R:
+        """Await a call of the storage itself, or of a use case."""
         call = Call(self._store or "storage", repository, name)
-        return await _watched(self._observer.begin(call), work())
+        return await watched(self._observer.begin(call), work())
 
 
 class Observed:
@@ -115,7 +115,7 @@ def _proxy_of(kind: type, store: str, repository: str, begin: Begin) -> type[Obs
 def _awaited(call: Call, method: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     listen, unlisten = listener.set, listener.reset
 
-    # Every call goes through here: it is `_watched` without a second coroutine, and looks up
+    # Every call goes through here: it is `watched` without a second coroutine, and looks up
     # nothing that is the same each time.
     async def awaited(self: Observed, *args: Any, **kwargs: Any) -> Any:
         operation = begin(call)
@@ -143,19 +143,6 @@ def _called(call: Call, method: Callable[..., Any], begin: Begin) -> Callable[..
         return result
 
     return called
-
-
-async def _watched(operation: Operation, work: Awaitable[Any]) -> Any:
-    token = listener.set(operation)
-    try:
-        result = await work
-    except BaseException as error:
-        operation.failed(error)
-        raise
-    finally:
-        listener.reset(token)
-    operation.done(result)
-    return result
 
 
 async def _streamed(begin: Begin, call: Call, parts: Any) -> AsyncIterator[Any]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Self
 from jts_storage._runtime.tasks import is_being_cancelled, stopped
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidConfiguration, InvalidData
-from jts_storage.observe.alerts import ALERTS, Alert, Judge, Notice
+from jts_storage.observe.alerts import ALERTS, Alert, Notice
 from jts_storage.observe.catalogue import Sample
+from jts_storage.observe.judging import Judge
 from jts_storage.observe.process import disk_usage, process_figures
 from jts_storage.observe.state import Backups, Runs, StorageState
 from jts_storage.observe.watched import Watched
@@ -54,7 +55,8 @@ class MonitoringService:
 
     :param alerts: thresholds to judge by; those of `jts_storage.observe.ALERTS` if not given.
     :param handler: is called with each `Notice`; a coroutine function may be given. If none is,
-        notices are logged. What it raises is logged.
+        notices are logged. What it raises is logged, and the notice is told again with the next
+        look, then less and less often, at the least once a cooldown.
     :param patience: seconds that the handler may take for one notice, if it is a coroutine.
     :param metrics: that the storage was opened with, for alerts on calls.
     :param every: seconds between looks.
@@ -111,12 +113,18 @@ class MonitoringService:
         )
 
     async def look(self) -> list[Notice]:
-        """Look now, tell the handler, and return what was told."""
+        """Look now, tell the handler, and return what it was told.
+
+        What it could not be told is told with the next look.
+        """
         data = await self.collect_metrics()
-        notices = self._judge.judge(data.timestamp, data.samples)
-        for notice in notices:
-            await self._tell(notice)
-        return notices
+        told = []
+        for notice in self._judge.judge(data.timestamp, data.samples):
+            if await self._tell(notice):
+                told.append(notice)
+            else:
+                self._judge.untold(notice)
+        return told
 
     async def __aenter__(self) -> Self:
         self._looking = asyncio.create_task(self._look_again_and_again())
@@ -136,11 +144,12 @@ class MonitoringService:
                 log.exception("A look at the stores failed.")
             await asyncio.sleep(self._every)
 
-    async def _tell(self, notice: Notice) -> None:
+    async def _tell(self, notice: Notice) -> bool:
+        """Whether the handler has taken it."""
         extra = {"alert": notice.alert.name, "runbook": notice.alert.runbook}
         if self._handler is None:
             log.log(logging.INFO if notice.is_over else logging.WARNING, notice.text, extra=extra)
-            return
+            return True
         try:
             waiting = self._handler(notice)
             if inspect.isawaitable(waiting):
@@ -155,3 +164,6 @@ class MonitoringService:
         except Exception:
             # The handler is the service's own; the next notice is told all the same.
             log.exception("The handler of alerts failed.", extra=extra)
+        else:
+            return True
+        return False

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from jts_storage._runtime.steps import committing
-from jts_storage.ports.observation import Call, Observer, Operation
+from jts_storage.ports.observation import IMPORTS, Call, Observer, Operation
 
 log = logging.getLogger("jts_storage.slow")
 
@@ -48,6 +48,8 @@ class _Together:
 class SlowCalls:
     """Tells in the log which calls take long, and where a commit spent its time.
 
+    Of an import each of its calls counts, not all of it.
+
     :param threshold: in seconds.
     """
 
@@ -82,7 +84,8 @@ class _Timed:
 
     def _tell(self, what: str) -> None:
         seconds = perf_counter() - self._begun
-        if seconds < self._threshold or self._call.is_stream:
+        is_long = self._call[1:3] == IMPORTS
+        if seconds < self._threshold or is_long or self._call.is_stream:
             return
         steps = {step: round(at - self._begun, 4) for step, at in self._steps}
         call = self._call

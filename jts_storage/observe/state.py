@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 from jts_storage._runtime.pools import PoolStatus
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.freshness import late_ms
 from jts_storage.errors import StorageError
-from jts_storage.observe import catalogue
+from jts_storage.observe import catalogue, disks
 from jts_storage.observe.catalogue import Sample
+from jts_storage.observe.disks import ServerDisks, reached
 from jts_storage.observe.watched import Watched
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.ports.health import Health
-
-T = TypeVar("T")
 
 _GRACE: Final = 0.25
 """Seconds that a look may need to notice that its time is over."""
@@ -68,6 +66,7 @@ class StorageState:
     ) -> None:
         self._storage, self._within, self._every = storage, within, every
         self._backups, self._runs = backups, backup_runs
+        self._disks = ServerDisks(storage)
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
@@ -124,6 +123,7 @@ class StorageState:
             *_of_health(health),
             *_of_redis(health),
             *_of_pools(self._storage),
+            *_of_held_ranges(self._storage),
             *_of_process(self._storage),
         ]
 
@@ -146,9 +146,10 @@ class StorageState:
             return [Sample(catalogue.BACKUPS_READABLE, 0)]
 
     async def _look_slowly(self) -> None:
-        kept = await self._looked_at_backups()
-        self._slow = [*kept, *(each for each in self._slow if each.metric not in _OF_BACKUPS)]
-        clickhouse = _reached(lambda: self._storage.clickhouse)
+        backups, _ = await asyncio.gather(self._looked_at_backups(), self._disks.look())
+        kept = [*backups, *self._disks.samples]
+        self._slow = [*kept, *(each for each in self._slow if each.metric not in _KEPT)]
+        clickhouse = reached(lambda: self._storage.clickhouse)
         if clickhouse is None:
             return
         try:
@@ -169,14 +170,18 @@ class StorageState:
                     Sample(catalogue.NEWEST, ms / 1_000, (exchange, timeframe))
                     for exchange, timeframe, ms in newest
                 ),
-                pending,
+                *pending,
             ]
             self._slow = found
             # Last: to make the calendar of an exchange may take seconds the first time.
             self._slow = found + await asyncio.to_thread(_lateness, newest, self._unknown)
 
 
-_OF_BACKUPS: Final = (catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue.BACKUPS_READABLE)
+_KEPT: Final = (
+    *(catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue.BACKUPS_READABLE),
+    catalogue.DISK_FREE,
+)
+"""What is known though ClickHouse is not reached."""
 
 
 def _of_health(health: Health) -> Iterator[Sample]:
@@ -234,13 +239,23 @@ def _of_pools(storage: Watched) -> Iterator[Sample]:
         "database": lambda: storage.database.pool.status,
     }
     for store, look in pools.items():
-        pool = _reached(look)  # SQL has none before the first question
+        pool = reached(look)  # SQL has none before the first question
         if pool is not None:
             yield Sample(catalogue.POOL_CAPACITY, pool.capacity, (store,))
             yield Sample(catalogue.POOL_OPEN, pool.open, (store,))
             yield Sample(catalogue.POOL_IN_USE, pool.in_use, (store,))
             yield Sample(catalogue.POOL_WAITING, pool.waiting, (store,))
             yield Sample(catalogue.POOL_TIMEOUTS, pool.timeouts, (store,))
+
+
+def _of_held_ranges(storage: Watched) -> Iterator[Sample]:
+    clickhouse = reached(lambda: storage.clickhouse)
+    if clickhouse is not None:
+        from jts_storage.clickhouse.cache import held_by
+
+        held = held_by(clickhouse)
+        yield Sample(catalogue.HELD_RANGES, held.ranges)
+        yield Sample(catalogue.HELD_BYTES, held.bytes)
 
 
 def _of_process(storage: Watched) -> Iterator[Sample]:
@@ -250,9 +265,7 @@ def _of_process(storage: Watched) -> Iterator[Sample]:
     if figures is not None:
         yield Sample(catalogue.PROCESS_CPU, figures.processors)
         yield Sample(catalogue.PROCESS_MEMORY, figures.memory_bytes)
-    clickhouse = _reached(lambda: storage.clickhouse)
-    if clickhouse is not None and clickhouse.config.is_embedded:
-        yield Sample(catalogue.DISK_FREE, shutil.disk_usage(clickhouse.config.hosts[0]).free)
+    yield from disks.of_files(storage)
 
 
 def _of_tables(manager: ClickHouseManager) -> list[Sample]:
@@ -320,18 +333,13 @@ def _of_runs(runs: Runs | None) -> Iterator[Sample]:
         yield Sample(catalogue.BACKUP_VERIFIED_AGE, age.total_seconds())
 
 
-async def _of_migrations(storage: Watched) -> Sample:
+async def _of_migrations(storage: Watched) -> list[Sample]:
+    from jts_storage.migrate.files import KNOWN_AS
     from jts_storage.migrate.runner import Databases, status
 
     databases = Databases(storage.clickhouse, storage.mongo, storage.database)
-    lines = await status(databases)
-    pending = sum(line.state == "pending" for line in lines)
-    return Sample(catalogue.MIGRATIONS_PENDING, pending)
-
-
-def _reached(get: Callable[[], T]) -> T | None:
-    """What `get` gives; None where a storage is in memory or behind a gateway."""
-    try:
-        return get()
-    except StorageError:
-        return None
+    pending = [line.store for line in await status(databases) if line.state == "pending"]
+    return [
+        Sample(catalogue.MIGRATIONS_PENDING, pending.count(known), (store,))
+        for known, store in KNOWN_AS.items()
+    ]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
-from jts_storage._runtime.steps import HELD, RETRIED, WAITED, carried
+from jts_storage._runtime.steps import MOMENTS, Ended, carried
 from jts_storage._version import __version__
 from jts_storage.observe.sizes import size_of
 from jts_storage.ports.observation import Call
@@ -17,8 +17,6 @@ _SYSTEMS: Final = {"clickhouse": "clickhouse", "mongo": "mongodb", "database": "
 """``db.system.name`` of each store."""
 
 _PARENT: Final = "traceparent"
-_IN_BETWEEN: Final = frozenset({RETRIED, WAITED, HELD})
-"""What is a moment within a call, and not the end of a step of it."""
 
 
 class Traces:
@@ -71,8 +69,9 @@ class _Traced:
             self._carried = carried.set(carrier.get(_PARENT))
 
     def reached(self, step: str) -> None:
-        if step in _IN_BETWEEN:
-            self._span.add_event(step)
+        if step in MOMENTS or isinstance(step, Ended):
+            if self._span.is_recording():  # what goes on behind an opening ends later
+                self._span.add_event(step, dict(step.counts) if isinstance(step, Ended) else None)
             return
         # It is told once it has ended, and began with the end of the one before.
         below = trace.set_span_in_context(self._span)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+IMPORTS: Final = ("imports", "run")
+"""A call that is made of other calls, and takes as long as there is work."""
 
 
 class Call(NamedTuple):
@@ -25,7 +31,10 @@ class Operation(Protocol):
     """One call while it runs. Each of its methods is quick, and raises nothing."""
 
     def reached(self, step: str) -> None:
-        """Hear of a step within the call; also from other threads, and after its end."""
+        """Hear of a step within the call; also from other threads, and after its end.
+
+        What has ended within it, such as a recovery, is a step that knows how it ended.
+        """
         ...
 
     def given(self, part: Any) -> None:
@@ -49,4 +58,12 @@ class Observer(Protocol):
 
     def begin(self, call: Call) -> Operation:
         """Hear that a call begins."""
+        ...
+
+
+class Observation(Protocol):
+    """Tells an observer of work that is more than one call of a repository."""
+
+    async def told(self, repository: str, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Await `work` as a call of that name."""
         ...

@@ -42,7 +42,7 @@ from jts_storage.unit_of_work.listed import (
     Listed,
     ListedSubscriptions,
 )
-from jts_storage.unit_of_work.other_commits import UnderWay
+from jts_storage.unit_of_work.other_commits import UnderWay, tell_abandoned
 from jts_storage.unit_of_work.place import Place
 
 CLOCK = CLOCK_NAME
@@ -238,6 +238,7 @@ class CommitClock:
             # A deletion that waits for them must find their last insert.
             await asyncio.sleep(LANDING.total_seconds())
             await self.forget([one.id for one in dead])
+            await tell_abandoned(self._manager, dead)
 
     async def _purge_own(self) -> None:
         await self._leftovers.settle()

@@ -9,6 +9,9 @@ from typing import Any
 from bson import Binary, ObjectId
 
 from jts_storage._runtime.processes import may_be_alive
+from jts_storage._runtime.steps import RECOVERY, Ended, tell
+from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.unit_of_work.entries import ENTRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +52,17 @@ class UnderWay:
     def may_write(self, series: Collection[str] | None) -> bool:
         """:param series: any of these; None stands for all, and for all documents."""
         return self.series is None or series is None or not self.series.isdisjoint(series)
+
+
+async def tell_abandoned(manager: MongoDBManager, dead: Collection[UnderWay]) -> None:
+    """Tell of the commits of dead processes that were never decided.
+
+    Those that are have an entry in the journal, and are told of once they are finished.
+    """
+    ids = [one.id for one in dead]
+    decided = await manager.retries.repeat(
+        "looking for decided commits",
+        lambda: manager.get_collection(ENTRIES).distinct("_id", {"_id": {"$in": ids}}),
+    )
+    for _ in set(ids).difference(decided):
+        tell(Ended(RECOVERY, "abandoned"))

@@ -19,6 +19,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError, ExecutionTimeout
 from pymongo.read_concern import ReadConcern
 
+from jts_storage._runtime.steps import RECOVERY, Ended, tell
 from jts_storage.domain import checks
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.outcomes import AHEAD, KEPT, Outcome, first_id_of
@@ -113,6 +114,7 @@ class StoredOutcomes:
             return None
         # Or what it has written would stay locked: where its process died, for a minute.
         await self._break_off(before)
+        tell(Ended(RECOVERY, "rolled_back"))
         return Outcome(identity)
 
     async def _final(self, identity: str) -> Outcome | None:

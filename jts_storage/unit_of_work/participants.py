@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from jts_storage._runtime.steps import Listener, listener
 from jts_storage._runtime.tasks import alongside
 from jts_storage._runtime.waking import Waiters
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
@@ -98,6 +99,8 @@ class Stores:
     """The consumers of subscriptions here, who wait for events."""
     announcer: Announcer = NOBODY
     """Told of what is written to candles and symbols."""
+    observed_by: Listener | None = field(default_factory=listener.get)
+    """Who heard of the opening hears of what goes on later, outside of any call."""
     _declared: dict[str, DeclaredTable] = field(default_factory=dict)
 
     def repository(self, model: Model[R]) -> R:

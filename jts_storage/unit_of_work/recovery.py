@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 import pyarrow as pa
 from bson import ObjectId
 
-from jts_storage._runtime.steps import of_commit
+from jts_storage._runtime.steps import RECOVERY, Ended, of_commit, tell
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.relational import SqlIngestionRepository, staged
@@ -128,12 +128,15 @@ class Recovery:
 
         async def look_at(entry: Entry) -> None:
             about = {"commit_id": str(entry.id)}
+            begun = perf_counter()
             try:
                 if await self._recover_one(entry):
                     finished.append(entry.id)
+                    tell(Ended(RECOVERY, "finished", seconds=perf_counter() - begun))
                     log.warning("Finished an interrupted commit %s.", entry.id, extra=about)
             except StorageError as exc:
                 failed[entry.id] = exc
+                tell(Ended(RECOVERY, "failed", seconds=perf_counter() - begun))
                 log.warning("A commit cannot be finished: %s", exc, extra=about)
 
         places = asyncio.Semaphore(_RECOVERIES_AT_ONCE)

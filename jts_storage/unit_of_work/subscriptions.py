@@ -17,6 +17,7 @@ from typing import Any, Final
 from bson import ObjectId
 
 from jts_storage._runtime.processes import described
+from jts_storage._runtime.steps import heard_by
 from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage._runtime.waking import Waiter
 from jts_storage.domain.events import DomainEvent
@@ -195,8 +196,9 @@ class StoredSource:
             return
         self._recovered_at = monotonic()
         try:
-            await Recovery(self._stores).recover()
-            await self._stores.clock.purge()
+            with heard_by(self._stores.observed_by):
+                await Recovery(self._stores).recover()
+                await self._stores.clock.purge()
         except StorageError:
             log.warning("Events wait for a commit that cannot be finished.", exc_info=True)
 

@@ -10,12 +10,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 
+from jts_storage._runtime.steps import IMPORT, RESUMED, Ended, tell
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Timeframe
+from jts_storage.ports.observation import IMPORTS
 from jts_storage.readers.owners import Wanted
-from jts_storage.usecases.any_storage import AnyStorage
+from jts_storage.usecases.any_storage import AnyStorage, told
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.import_reading import Data, Input, Streams, input_of
@@ -71,15 +75,42 @@ class ImportCandles:
         :raises InvalidData: the source is malformed, naming file, line and column. Blocks before
             it are stored.
         """
-        options = options or ImportOptions()
         wanted = Wanted(symbol, timeframe, exchange)
+        work = partial(self._told, data, wanted, options or ImportOptions(), progress)
+        return await told(self._storage, *IMPORTS, work)
+
+    async def _told(
+        self,
+        data: Data,
+        wanted: Wanted,
+        options: ImportOptions,
+        progress: Callable[[ImportProgress], None] | None,
+    ) -> ImportResult:
+        """Import it, and tell how that ended."""
+        begun = perf_counter()
+        source = "file" if isinstance(data, str | Path) else "data"
+        try:
+            result = await self._run(data, wanted, options, progress)
+        except BaseException:  # a cancelled one, too, is resumed or is not
+            tell(Ended(IMPORT, source, "failed", seconds=perf_counter() - begun))
+            raise
+        tell(Ended(IMPORT, source, "finished", seconds=perf_counter() - begun))
+        return result
+
+    async def _run(
+        self,
+        data: Data,
+        wanted: Wanted,
+        options: ImportOptions,
+        progress: Callable[[ImportProgress], None] | None,
+    ) -> ImportResult:
         loop = asyncio.get_running_loop()
 
-        def tell(count: int) -> None:  # from the thread that reads
+        def came(count: int) -> None:  # from the thread that reads
             if progress is not None:
                 loop.call_soon_threadsafe(progress, ImportProgress(0, None, count))
 
-        with Streams(tell) as held:
+        with Streams(came) as held:
             given = await asyncio.to_thread(input_of, data, wanted, options, held)
             return await _Import(self._storage, given, wanted, options, progress).run()
 
@@ -128,7 +159,10 @@ class _Import:
             "key": self._wanted.described(),
             **self._options.described(),
         }
-        return await self._progress.begin(task, resume=self._options.resume)
+        resumed_at = await self._progress.begin(task, resume=self._options.resume)
+        if resumed_at is not None:
+            tell(Ended(RESUMED))
+        return resumed_at
 
     def _tell(self) -> None:
         if self._report is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from jts_storage._runtime.steps import BLOCK, Ended, tell
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
@@ -63,7 +64,9 @@ class ImportWriter:
             await self._note(judged, piece.broken)
             await self._checks.create_symbols(new)
             await uow.commit()
+        counts = {name: getattr(state.pending, name) for name in COUNTS if name != "read"}
         state.mark_stored()
+        tell(Ended(BLOCK, counts=counts))
 
     async def _note(self, judged: Judged, broken: Sequence[BrokenRow]) -> None:
         """Note what is about to be stored, and keep the rows that are quarantined."""

@@ -68,12 +68,15 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path, target: str, *, every: int = 5) -> Iterator[Stack]:
+def running(
+    folder: Path, target: str, *, every: int = 5, changed: tuple[str, str] = ("", "")
+) -> Iterator[Stack]:
     """Both of them as `ops` configures them, with this target.
 
     Skips where Debian's packages are not installed.
 
     :param every: seconds between scrapes, and how long one may take.
+    :param changed: an expression of the rules, and the one in its place.
     """
     programs = [shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")]
     if None in programs:
@@ -93,7 +96,9 @@ def running(folder: Path, target: str, *, every: int = 5) -> Iterator[Stack]:
             "scrape_interval: 5s", f"scrape_interval: {every}s\n  scrape_timeout: {every}s"
         )
         (folder / "prometheus.yml").write_text(configured.replace("127.0.0.1:9108", target))
-        shutil.copy(OPS / "prometheus" / "rules.yml", folder)
+        rules = (OPS / "prometheus" / "rules.yml").read_text()
+        assert changed[0] in rules
+        (folder / "rules.yml").write_text(rules.replace(*changed) if changed[0] else rules)
         commands = [
             [
                 str(programs[1]),

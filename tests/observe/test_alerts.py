@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -120,6 +121,90 @@ def test_a_second_threshold_has_a_name_of_its_own() -> None:
     sample = Sample(LATE, 600.0, ("KRX", "1m"))
     told = [notice.alert.name for n in range(3) for notice in judge.judge(at(60 * n), [sample])]
     assert told == ["CandlesLate"]
+
+
+def heard(
+    judge: Judge, looks: Sequence[tuple[float, float]], refused: int
+) -> list[tuple[float, str]]:
+    """What a handler hears, and when, that fails so many times before it hears anything.
+
+    :param looks: the second of each look, and whether the store was up.
+    """
+    found: list[tuple[float, str]] = []
+    for second, value in looks:
+        for notice in judge.judge(at(second), [up(value)]):
+            found.append((second, f"{'refused ' if refused else ''}{notice.text}"))
+            if refused:
+                judge.untold(notice)
+                refused -= 1
+    return found
+
+
+def test_what_nobody_heard_is_told_at_the_next_look_and_then_less_and_less_often() -> None:
+    at_once = DOWN.with_threshold(1, lasting=0)
+    looks = [(n, 0.0) for n in range(0, 300, 10)]
+    told = heard(Judge([at_once], cooldown=60), looks, refused=6)
+    seconds = [second for second, _ in told]
+    # At the next look, then after as long as it had failed, at the most a cooldown.
+    assert seconds == [0, 10, 20, 40, 80, 140, 200, 260]
+    assert [text.startswith("refused") for _, text in told] == [True] * 6 + [False] * 2
+
+
+def test_of_what_is_heard_again_the_back_off_begins_anew() -> None:
+    judge = Judge([DOWN.with_threshold(1, lasting=0)], cooldown=50)
+    looks = [(n, 0.0) for n in range(0, 60, 10)]
+    assert [second for second, _ in heard(judge, looks, refused=2)] == [0, 10, 20]
+    looks = [(n, 0.0) for n in range(70, 100, 10)]
+    assert [second for second, _ in heard(judge, looks, refused=1)] == [70, 80]
+
+
+def test_an_end_that_nobody_heard_is_told_again() -> None:
+    judge = Judge([DOWN.with_threshold(1, lasting=0)], cooldown=1_000)
+    assert len(heard(judge, [(0, 0.0)], refused=0)) == 1
+    over = "Over: mongo is down."
+    assert heard(judge, [(10, 1.0)], refused=1) == [(10, f"refused {over}")]
+    assert heard(judge, [(n, 1.0) for n in (20, 30, 40)], refused=0) == [(20, over)]
+
+
+def test_an_end_that_nobody_heard_is_no_news_once_it_is_back() -> None:
+    judge = Judge([DOWN.with_threshold(1, lasting=0)], cooldown=1_000)
+    heard(judge, [(0, 0.0)], refused=0)
+    heard(judge, [(10, 1.0)], refused=1)
+    assert heard(judge, [(20, 0.0), (30, 0.0)], refused=0) == [(20, "mongo is down.")]
+
+
+def test_of_a_firing_that_nobody_heard_no_end_is_told() -> None:
+    judge = Judge([DOWN.with_threshold(1, lasting=0)], cooldown=1_000)
+    heard(judge, [(0, 0.0)], refused=1)
+    assert heard(judge, [(10, 1.0), (20, 1.0)], refused=0) == []
+
+
+def test_a_firing_that_was_heard_once_has_an_end() -> None:
+    """Though it was told again meanwhile, and that nobody heard."""
+    judge = Judge([DOWN.with_threshold(1, lasting=0)], cooldown=10)
+    heard(judge, [(0, 0.0)], refused=0)
+    heard(judge, [(10, 0.0)], refused=1)
+    assert heard(judge, [(15, 1.0)], refused=0) == [(15, "Over: mongo is down.")]
+
+
+async def test_a_service_tells_again_what_its_handler_did_not_take() -> None:
+    notices: list[Notice] = []
+
+    async def handler(notice: Notice) -> None:
+        notices.append(notice)
+        if len(notices) == 1:
+            raise RuntimeError("a handler that fails")
+        if len(notices) == 2:
+            await asyncio.sleep(60)
+
+    always = Alert(name="Up", metric=UP, above=0, summary="{store} is up.", section="s")
+    async with Storage.in_memory() as storage:
+        service = MonitoringService(
+            storage, alerts=[always], handler=handler, patience=0.01, cooldown=1_000
+        )
+        told = [await service.look() for _ in range(4)]
+    assert [len(each) for each in told] == [0, 0, 1, 0]
+    assert [notice.text for notice in notices] == ["memory is up."] * 3
 
 
 async def test_a_service_tells_its_handler_and_outlives_its_failure() -> None:

@@ -114,7 +114,11 @@ def test_they_print_what_is_known(tmp_path: Path) -> None:
     assert printed.returncode == 0
     assert 'jts_storage_up{store="mongo"} 1.0' in printed.stdout
     samples = json.loads(run(tmp_path, "metrics", "--json").stdout)
-    assert {"name": "jts_storage_migrations_pending", "labels": {}, "value": 0.0} in samples
+    assert {
+        "name": "jts_storage_migrations_pending",
+        "labels": {"store": "mongo"},
+        "value": 0.0,
+    } in samples
     page = run(tmp_path, "diagnose")
     assert "Stores\n" in page.stdout
     assert json.loads(run(tmp_path, "diagnose", "--json").stdout)["stores"]["mongo"] is True

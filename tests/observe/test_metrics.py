@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jts_storage import Candle, Conflict, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage._runtime.steps import listener
-from jts_storage.clickhouse.usage import running
+from jts_storage.clickhouse.usage import free_bytes, running
 from jts_storage.observe import Metrics, Observers, SlowCalls
 from jts_storage.observe.catalogue import CATALOGUE, PREFIX
+from jts_storage.observe.disks import _sizes_of_mongo
 from jts_storage.testing.factories import make_formula
 
 KEY = SeriesKey("BTC/KRW", Timeframe.M1, exchange="UPBIT")
@@ -139,6 +141,12 @@ async def test_an_embedded_storage_tells_of_its_stores(
         text = await storage.metrics()
         page = (await storage.diagnose()).text
         statements = await storage.clickhouse.run(running, storage.clickhouse)
+        asked = await storage.clickhouse.run(free_bytes, storage.clickhouse)
+        size, used = await _sizes_of_mongo(storage.mongo) or (0, 0)
+    # As its server would be asked; both are of the disk that these files are on.
+    disk = shutil.disk_usage(tmp_path)
+    assert 0 < (asked or 0) <= disk.total
+    assert (size, 0 < used <= size) == (disk.total, True)
     assert all(word.isupper() for _, word in statements)
     opened = [each for each in caplog.messages if each.startswith("Opened ")]
     assert len(opened) == 1
@@ -158,9 +166,14 @@ async def test_an_embedded_storage_tells_of_its_stores(
         == candles(5)[-1].timestamp.timestamp()
     )
     assert found["candles_late_seconds", "UPBIT", "1m"] > 0
-    assert found["migrations_pending",] == 0
+    assert [found["migrations_pending", each] for each in ("clickhouse", "mongo", "database")] == [
+        0
+    ] * 3
     assert found["journal_unfinished",] == 0
-    assert found["disk_free_bytes",] > 0
+    assert found["disk_free_bytes", "clickhouse"] > 0
+    assert [each for each in found.samples if each[0] == "disk_free_bytes"] == [
+        ("disk_free_bytes", "clickhouse")
+    ], "one disk is told once"
     assert "clickhouse: answers" in page
     assert "jts_storage " in page
     assert "BTC/KRW" not in text + page

@@ -99,4 +99,5 @@ def test_dashboards_ask_for_metrics_that_there_are(name: str) -> None:
 def test_no_label_has_a_value_for_each_symbol() -> None:
     labels = {label for each in CATALOGUE for label in each.labels}
     bounded = {"store", "repository", "operation", "error", "direction", "way", "outcome", "step"}
-    assert labels == bounded | {"table", "exchange", "timeframe", "reason", "name", "limit"}
+    of_state = {"table", "exchange", "timeframe", "reason", "name", "limit"}
+    assert labels == bounded | of_state | {"source"}

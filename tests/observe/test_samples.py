@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,8 @@ from jts_storage.domain.rate_limits import LimitState, RateLimitState
 from jts_storage.errors import Conflict, OutcomeUnknown
 from jts_storage.observe import Metrics
 from jts_storage.observe.catalogue import Sample
-from jts_storage.observe.state import _of_health, _of_migrations, _of_pools, _of_process, _of_redis
+from jts_storage.observe.disks import ServerDisks, of_files
+from jts_storage.observe.state import _of_health, _of_migrations, _of_pools, _of_redis
 from jts_storage.ports.health import Health
 from jts_storage.ports.observation import Call
 
@@ -124,17 +126,101 @@ def test_each_figure_of_a_pool_has_its_own_metric() -> None:
     }
 
 
-def test_the_disk_is_that_of_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    free = {"/srv/jts/clickhouse": 7, "/": 99}
+def watched(**stores: Any) -> Any:
+    """A storage that has these stores alone."""
 
-    def usage(folder: str) -> SimpleNamespace:
-        return SimpleNamespace(total=100, used=1, free=free[folder])
+    class Stores:
+        def __getattr__(self, name: str) -> Any:
+            if name in stores:
+                return stores[name]
+            raise StorageError(f"there is no {name}")
 
-    monkeypatch.setattr("jts_storage.observe.state.shutil.disk_usage", usage)
-    for is_embedded in (True, False):
-        config = SimpleNamespace(is_embedded=is_embedded, hosts=["/srv/jts/clickhouse"])
-        stores: Any = SimpleNamespace(clickhouse=SimpleNamespace(config=config))
-        assert told(_of_process(stores)).get(("disk_free_bytes",)) == (7 if is_embedded else None)
+    return Stores()
+
+
+def clickhouse_of(folder: Path | str, *, is_embedded: bool) -> Any:
+    async def run(work: Any, *given: Any) -> Any:
+        return work(*given)
+
+    config = SimpleNamespace(is_embedded=is_embedded, hosts=[str(folder)])
+    return SimpleNamespace(config=config, run=run)
+
+
+def test_one_disk_of_this_machine_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {str(tmp_path): 7, "/proc": 99}
+
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(total=100, used=1, free=free[str(folder)])
+
+    monkeypatch.setattr("jts_storage.observe.disks.shutil.disk_usage", usage)
+    embedded = clickhouse_of(tmp_path, is_embedded=True)
+    server = clickhouse_of("db.example:9000", is_embedded=False)
+    near, far = (
+        SimpleNamespace(config=SimpleNamespace(path=Path(folder) / "jts.db"))
+        for folder in (tmp_path, "/proc")
+    )
+    postgres = SimpleNamespace(config=SimpleNamespace(path=None))
+    of_clickhouse, of_database = ("disk_free_bytes", "clickhouse"), ("disk_free_bytes", "database")
+    for stores, expected in (
+        ({"clickhouse": embedded}, {of_clickhouse: 7}),
+        ({"clickhouse": embedded, "database": near}, {of_clickhouse: 7}),
+        ({"clickhouse": embedded, "database": far}, {of_clickhouse: 7, of_database: 99}),
+        ({"clickhouse": server, "database": near}, {of_database: 7}),
+        ({"clickhouse": server, "database": postgres}, {}),
+        ({}, {}),
+    ):
+        assert told(of_files(watched(**stores))) == expected
+
+
+async def test_servers_tell_of_their_disks_and_one_that_is_away_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: dict[str, Any] = {"clickhouse": 11, "mongo": (100, 60)}
+
+    def of_clickhouse(_: object) -> Any:
+        return raised_or(answers["clickhouse"])
+
+    async def of_mongo(_: object) -> Any:
+        return raised_or(answers["mongo"])
+
+    def raised_or(answer: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("jts_storage.observe.disks._free_of_clickhouse", of_clickhouse)
+    monkeypatch.setattr("jts_storage.observe.disks._sizes_of_mongo", of_mongo)
+    server = clickhouse_of("db.example:9000", is_embedded=False)
+    servers = ServerDisks(watched(clickhouse=server, mongo=SimpleNamespace()))
+    first = {("disk_free_bytes", "clickhouse"): 11, ("disk_free_bytes", "mongo"): 40}
+    await servers.look()
+    assert told(servers.samples) == first
+    answers |= {"clickhouse": StorageError("gone"), "mongo": None}
+    await servers.look()
+    assert told(servers.samples) == first
+    answers["mongo"] = (100, 99)
+    await servers.look()
+    assert told(servers.samples) == first | {("disk_free_bytes", "mongo"): 1}
+
+
+@pytest.mark.parametrize(("size", "is_told"), [(100_000, False), (200_000, True)])
+async def test_of_a_mongod_on_the_disk_of_the_others_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, size: int, is_told: bool
+) -> None:
+    async def of_mongo(_: object) -> tuple[int, int]:
+        return size, 40
+
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(total=100_001, used=1, free=99)
+
+    monkeypatch.setattr("jts_storage.observe.disks._sizes_of_mongo", of_mongo)
+    monkeypatch.setattr("jts_storage.observe.disks.shutil.disk_usage", usage)
+    embedded = clickhouse_of("/srv", is_embedded=True)
+    servers = ServerDisks(watched(clickhouse=embedded, mongo=SimpleNamespace()))
+    await servers.look()
+    assert bool(servers.samples) is is_told
 
 
 async def test_migrations_are_pending_that_are_not_applied(
@@ -142,11 +228,18 @@ async def test_migrations_are_pending_that_are_not_applied(
 ) -> None:
     async def status(_: object) -> list[SimpleNamespace]:
         states = ("applied", "pending", "unknown", "pending", "applied")
-        return [SimpleNamespace(state=each) for each in states]
+        stores = ("mongo", "mongo", "clickhouse", "mongo", "relational")
+        return [
+            SimpleNamespace(store=n, state=each) for n, each in zip(stores, states, strict=True)
+        ]
 
     monkeypatch.setattr("jts_storage.migrate.runner.status", status)
     stores: Any = SimpleNamespace(clickhouse=None, mongo=None, database=None)
-    assert told([await _of_migrations(stores)]) == {("migrations_pending",): 2}
+    assert told(await _of_migrations(stores)) == {
+        ("migrations_pending", "clickhouse"): 0,
+        ("migrations_pending", "mongo"): 2,
+        ("migrations_pending", "database"): 0,
+    }
 
 
 @pytest.fixture

@@ -15,16 +15,18 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage._runtime.steps import carried
+from jts_storage import DomainEvent, Market, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage._runtime.steps import RECOVERY, Ended, carried
 from jts_storage.domain.series import CandleSeries
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.observe import Traces, json_formatter
 from jts_storage.observe.backend import ObservedBackend
 from jts_storage.ports.health import Health
+from jts_storage.ports.observation import Call
 from jts_storage.remote.backend import GrpcBackend
 from jts_storage.settings.gateway import GatewayConfig
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from tests.remote.gateways import remote, served
 
 KEY = SeriesKey("SECRET-SYMBOL", Timeframe.M1, "KRX")
@@ -58,6 +60,29 @@ async def storage(tmp_path: Path, spans: Spans) -> AsyncIterator[Storage]:
     settings = StorageSettings(data_dir=tmp_path / "jts", env_file=None)
     async with Storage.open(settings, observer=Traces(spans.provider)) as storage:
         yield storage
+
+
+async def test_an_import_is_a_span_with_its_commits_below(
+    spans: Spans, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "secret.csv"
+    path.write_text("t,o,h,l,c,v\n1704153600,10,12,9,11,1\n")
+    options = ImportOptions(create=Market.KOSPI)
+    async with Storage.in_memory(observer=Traces(spans.provider)) as storage:
+        await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+    whole = spans.of("imports.run")
+    commits = [span for span in spans.all() if span.name == "unit_of_work.commit"]
+    assert commits
+    assert {span.parent and span.parent.span_id for span in commits} == {whole.context.span_id}
+    events = {event.name: dict(event.attributes or {}) for event in whole.events}
+    assert events["block of an import"]["inserted"] == 1
+    assert "import: file finished" in events
+    assert "secret" not in whole.to_json()
+    assert [span.name for span in spans.all() if "import:" in span.name] == []
+    operation = Traces(spans.provider).begin(Call("storage", "storage", "open"))
+    operation.done(None)
+    operation.reached(Ended(RECOVERY, "finished"))  # what goes on behind an opening
+    assert "ended span" not in caplog.text
 
 
 async def test_calls_are_spans_by_the_conventions(storage: Storage, spans: Spans) -> None:

@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     # It sees what is public, and what the stores say of themselves.
     "observe": CORE
     | {"_version", "readable", "migrate"}
-    | {"clickhouse.manager", "clickhouse.tables", "clickhouse.usage"}
+    | {"clickhouse.cache", "clickhouse.manager", "clickhouse.tables", "clickhouse.usage"}
     | {"mongo.leases", "mongo.manager", "relational.manager"}
     | {"unit_of_work.clock", "unit_of_work.publisher"},
     "backend": EVERYTHING,
