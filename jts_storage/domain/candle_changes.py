@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -154,7 +154,7 @@ class CandleChanges:
     def pieces(self, most: int) -> Iterator[SeriesRows]:
         """`upserts` in pieces of at most so many rows, in the order of series and time.
 
-        What waits in files is read series by series, and stays there.
+        What waits in files is read piece by piece, and stays there.
         """
         if not any(isinstance(part, SpilledRows) for part in self._parts):
             yield from self.upserts.pieces(most)
@@ -163,26 +163,30 @@ class CandleChanges:
         waiting: list[tuple[SeriesKey, Columns]] = []
         parts = [_by_key(part) for part in self._parts]
         for key in sorted(self.keys, key=lambda key: key.sort_key):
-            for columns in self._ordered(key, parts):
-                for start in range(0, columns.rows, most):
-                    piece = columns.take(slice(start, start + most))
-                    if waiting and sum(c.rows for _, c in waiting) + piece.rows > most:
-                        yield _together(waiting)
-                        waiting = []
-                    waiting.append((key, piece))
+            for piece in self._ordered(key, parts, most):
+                if waiting and sum(c.rows for _, c in waiting) + piece.rows > most:
+                    together, waiting = _together(waiting), []
+                    yield together
+                    del together  # what is written need not lie beside what comes next
+                waiting.append((key, piece))
         if waiting:
             yield _together(waiting)
 
-    def _ordered(self, key: SeriesKey, parts: Sequence[SpilledRows | _ByKey]) -> Iterator[Columns]:
-        """The rows of a series, ascending; in the parts in which they came, if those ascend."""
+    def _ordered(
+        self, key: SeriesKey, parts: Sequence[SpilledRows | _ByKey], most: int
+    ) -> Iterator[Columns]:
+        """The rows of a series, ascending, at most so many at once.
+
+        Where the parts in which they came do not ascend, they have to be joined.
+        """
         change = self._series.get(key)
-        came = [None if change is None else change.upserts, *(part.of(key) for part in parts)]
-        found = [columns for columns in came if columns is not None and columns.rows]
-        ends = [(columns.timestamp[0], columns.timestamp[-1]) for columns in found]
-        if all(before[1] < after[0] for before, after in pairwise(ends)):
-            yield from found
-        else:
-            yield in_order(concatenate(found))[0]
+        came = [*parts] if change is None else [_ByKey({key: change.upserts}), *parts]
+        ends = {part: found for part in came if (found := part.ends(key)) is not None}
+        if not all(before[1] < after[0] for before, after in pairwise(ends.values())):
+            loaded = [columns for part in ends if (columns := part.of(key)) is not None]
+            ends = {_ByKey({key: in_order(concatenate(loaded))[0]}): (0, 0)}
+        for part in ends:
+            yield from part.pieces(key, most)
 
     @property
     def deletions(self) -> list[tuple[SeriesKey, int, int]]:
@@ -251,15 +255,26 @@ def _size(part: SeriesRows | LooseRows | SpilledRows) -> int:
 class _ByKey:
     """Rows in memory, asked for by series as those in a file are."""
 
-    def __init__(self, rows: SeriesRows) -> None:
-        self._columns = {series.key: series.columns for series in rows}
+    def __init__(self, columns: Mapping[SeriesKey, Columns]) -> None:
+        self._columns = {key: each for key, each in columns.items() if each.rows}
 
     def of(self, key: SeriesKey) -> Columns | None:
         return self._columns.get(key)
 
+    def ends(self, key: SeriesKey) -> tuple[int, int] | None:
+        found = self._columns.get(key)
+        return None if found is None else (int(found.timestamp[0]), int(found.timestamp[-1]))
+
+    def pieces(self, key: SeriesKey, most: int) -> Iterator[Columns]:
+        found = self._columns[key]
+        for start in range(0, found.rows, most):
+            yield found.take(slice(start, start + most))
+
 
 def _by_key(part: SeriesRows | LooseRows | SpilledRows) -> SpilledRows | _ByKey:
-    return part if isinstance(part, SpilledRows) else _ByKey(SeriesRows.joined([part]))
+    if isinstance(part, SpilledRows):
+        return part
+    return _ByKey({series.key: series.columns for series in SeriesRows.joined([part])})
 
 
 def _together(found: Sequence[tuple[SeriesKey, Columns]]) -> SeriesRows:
@@ -269,4 +284,5 @@ def _together(found: Sequence[tuple[SeriesKey, Columns]]) -> SeriesRows:
     for key, columns in found:
         sizes[key] += columns.rows
     offsets = np.cumsum([0, *sizes.values()])
-    return SeriesRows(keys, offsets, concatenate([columns for _, columns in found]))
+    columns = found[0][1] if len(found) == 1 else concatenate([each for _, each in found])
+    return SeriesRows(keys, offsets, columns)

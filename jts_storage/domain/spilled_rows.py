@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -43,29 +43,48 @@ class SpilledRows:
 
     def of(self, key: SeriesKey) -> Columns | None:
         """The rows of one series, read anew each time; None if it has none."""
-        number = self._numbers.get(key)
-        if number is None:
-            return None
-        begin, end = int(self._offsets[number]), int(self._offsets[number + 1])
+        begin, end = self._place(key)
         return self._read(begin, end) if end > begin else None
+
+    def ends(self, key: SeriesKey) -> tuple[int, int] | None:
+        """The first and the last time of one series; None if it has no rows."""
+        begin, end = self._place(key)
+        if end == begin:
+            return None
+        first, last = (self._column(0, np.dtype(np.int64), at, at + 1) for at in (begin, end - 1))
+        return int(first[0]), int(last[0])
+
+    def pieces(self, key: SeriesKey, most: int) -> Iterator[Columns]:
+        """The rows of one series, at most so many at once."""
+        begin, end = self._place(key)
+        for start in range(begin, end, most):
+            yield self._read(start, min(start + most, end))
 
     def loaded(self) -> SeriesRows:
         """All rows, in memory."""
         return SeriesRows(self.keys, self._offsets, self._read(0, self.rows))
 
-    def _read(self, begin: int, end: int) -> Columns:
-        def column(place: int, name: str) -> AnyArray:
-            found: AnyArray = np.empty(end - begin, np.uint64 if name == "volume" else np.int64)
-            into = found.data.cast("B")
-            at = (place * self.rows + begin) * _WIDTH
-            while into:
-                count = os.preadv(self._file.fileno(), [into], at)
-                if not count:
-                    raise OSError("a file of staged rows was cut short")
-                into, at = into[count:], at + count
-            return found
+    def _place(self, key: SeriesKey) -> tuple[int, int]:
+        """Where the rows of a series begin and end."""
+        number = self._numbers.get(key)
+        if number is None:
+            return 0, 0
+        return int(self._offsets[number]), int(self._offsets[number + 1])
 
-        return Columns(*(column(place, name) for place, name in enumerate(Columns._fields)))
+    def _read(self, begin: int, end: int) -> Columns:
+        types = (np.dtype("u8" if name == "volume" else "i8") for name in Columns._fields)
+        return Columns(*(self._column(at, each, begin, end) for at, each in enumerate(types)))
+
+    def _column(self, place: int, dtype: np.dtype[Any], begin: int, end: int) -> AnyArray:
+        found: AnyArray = np.empty(end - begin, dtype)
+        into = found.data.cast("B")
+        at = (place * self.rows + begin) * _WIDTH
+        while into:
+            count = os.preadv(self._file.fileno(), [into], at)
+            if not count:
+                raise OSError("a file of staged rows was cut short")
+            into, at = into[count:], at + count
+        return found
 
     def _write(self, data: memoryview) -> None:
         while data:

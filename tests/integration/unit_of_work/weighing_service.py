@@ -16,7 +16,8 @@ from jts_storage import SeriesKey, Storage, Timeframe
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.unit_of_work import commit as commit_points
 
-KEY = SeriesKey("WEIGHT", Timeframe.M1)
+KEY = SeriesKey(f"WEIGHT{sys.argv[1]}", Timeframe.M1)
+"""Of each number of rows another: to replace rows is another work."""
 
 
 class Crash(BaseException):

@@ -102,6 +102,23 @@ def test_what_is_in_files_is_not_read_for_its_names(monkeypatch: pytest.MonkeyPa
         changes.by_series()
 
 
+def test_a_long_series_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = staged([(0, [*range(50)], None), (0, [*range(50, 90)], None)], 1)
+    sizes: list[int] = []
+    read = SpilledRows._read
+
+    def watched(self: SpilledRows, begin: int, end: int) -> Columns:
+        sizes.append(end - begin)
+        return read(self, begin, end)
+
+    monkeypatch.setattr(SpilledRows, "_read", watched)
+    pieces = list(changes.pieces(20))
+    stamps = np.concatenate([piece.columns.timestamp for piece in pieces])
+    assert len(stamps) == 90
+    assert (np.diff(stamps) > 0).all()
+    assert max(sizes) <= 20
+
+
 def test_without_room_they_stay_in_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
