@@ -256,7 +256,9 @@ class ServerFolder:
             "log_bytes": command.log_bytes,
         }
         set_aside(self.log)  # it may say why the last one ended
-        with self.log.open("ab") as log:  # its keeper empties it while it is written to
+        # Its keeper empties it while it is written to, so it is appended to.
+        appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(self.log, appended, 0o600), "ab") as log:
             subprocess.run(
                 # Isolated and without site-packages: quick to start, and nothing of ours is loaded.
                 [sys.executable, "-I", "-S", str(_KEEPER), str(self.path), json.dumps(spec)],

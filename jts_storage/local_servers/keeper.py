@@ -29,6 +29,7 @@ LOG_BYTES = 10 * 2**20
 
 _KEPT_LOGS = 2
 _COPIED_AT_ONCE = 2**20
+_MOST_MEANWHILE = 16 * 2**20
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _LOOK_AROUND_SECONDS = 0.2
 _LOOK_AT_LOGS_SECONDS = 1.0
@@ -49,7 +50,8 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
         asked = bytes([signal.SIGTERM]) in _wait(wakeup)
         if time.monotonic() >= looks_again:
             looks_again = time.monotonic() + _LOOK_AT_LOGS_SECONDS
-            for name in spec["logs"]:
+            # A server that lives through an update has a specification of the release before.
+            for name in spec.get("logs", ()):
                 bound(folder / name, spec["log_bytes"])
         if asked or users.all_gone():
             _stop(server, spec["stop_signal"], spec["patience"])
@@ -76,21 +78,38 @@ def bound(log: Path, most: int = LOG_BYTES) -> None:
     except OSError:
         return
     try:
-        if os.fstat(opened).st_size <= most:
+        size = os.fstat(opened).st_size
+        if size <= most:
             return
-        draft = log.with_name(f"{log.name}.new")
-        try:
-            _copy(opened, draft)
-            _make_room(log)
-            draft.replace(_numbered(log, 1))
-        except OSError as exc:
-            draft.unlink(missing_ok=True)
-            sys.stderr.write(f"{log.name} could not be kept, and begins anew: {exc}\n")
+        problem = _keep(opened, size, log)
         os.ftruncate(opened, 0)
+        if problem is not None:  # only now is there room to say so
+            sys.stderr.write(f"{log.name} could not be kept, and begins anew: {problem}\n")
     except OSError:  # of a folder that was taken away; the server goes on
         pass
     finally:
         os.close(opened)
+
+
+def _keep(opened: int, size: int, log: Path) -> OSError | None:
+    """Put a copy of a log beside it; what kept it from that, if anything did."""
+    draft = log.with_name(f"{log.name}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        copy = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _copy(opened, copy, size)
+            _make_room(log)
+            draft.replace(_numbered(log, 1))
+            # What came meanwhile, last of all: the less is lost before it is emptied.
+            _copy(opened, copy, _MOST_MEANWHILE)
+        finally:
+            os.close(copy)
+    except OSError as exc:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        return exc
+    return None
 
 
 def _make_room(log: Path) -> None:
@@ -98,13 +117,12 @@ def _make_room(log: Path) -> None:
         _move(_numbered(log, number), _numbered(log, number + 1))
 
 
-def _copy(opened: int, file: Path) -> None:
-    """To its very end: it grows meanwhile."""
-    file.unlink(missing_ok=True)
-    made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(made, "wb", buffering=0) as copy:
-        while data := os.read(opened, _COPIED_AT_ONCE):
-            copy.write(data)
+def _copy(opened: int, copy: int, most: int) -> None:
+    """So many bytes, or to its end. It may grow as quickly as it is copied."""
+    while data := os.read(opened, min(most, _COPIED_AT_ONCE)):
+        most -= len(data)
+        while data:
+            data = data[os.write(copy, data) :]
 
 
 def _numbered(log: Path, number: int) -> Path:

@@ -89,7 +89,7 @@ def make_certificates(
         told = [_told(authority.issued, "made" if is_new else "kept")]
         for name in ("server", "client"):
             found = authority.found(name)
-            asked = _names(name, wanted, found, are_given=bool(names))
+            asked = _names(name, wanted, authority.names_of(name), are_given=bool(names))
             why = "it was asked for" if renew else _fault(authority, found, asked, within)
             if found is None:
                 told.append(_told(authority.issue(name, asked, until), "made"))
@@ -102,11 +102,11 @@ def make_certificates(
 
 
 def _names(
-    name: str, wanted: tuple[str, ...], found: Issued | None, *, are_given: bool
+    name: str, wanted: tuple[str, ...], before: tuple[str, ...], *, are_given: bool
 ) -> tuple[str, ...]:
     if name == "client":
         return ()
-    return wanted if are_given or found is None or not found.names else found.names
+    return wanted if are_given or not before else before
 
 
 def _fault(authority: Authority, found: Issued | None, names: tuple[str, ...], within: int) -> str:

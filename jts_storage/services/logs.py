@@ -40,81 +40,103 @@ def followed(
     """
     if plan.engine == "docker":
         command = Compose(Path(plan.compose_file)).logs_command(names, lines, follow=True)
-        with suppress(KeyboardInterrupt), _docker_there():
+        with suppress(KeyboardInterrupt):
             _tell_printed(command, names, tell)
         return
-    places = {
-        file: file.stat().st_size if file.exists() else 0
-        for name in names
-        for file in _files(folder.path / name)
-    }
+    read = [_Followed(file) for name in names for file in _files(folder.path / name)]
     for name, text in last_lines(plan, folder, names, lines).items():
         for line in text:
             tell(name, line)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(_PAUSE)
-            for file, place in places.items():
-                places[file] = _tell_new(file, place, tell)
+            for each in read:
+                for line in each.new_lines():
+                    tell(each.service, line)
 
 
 def _tell_printed(
     command: Sequence[str], names: Sequence[str], tell: Callable[[str, str], None]
 ) -> None:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+    with _docker_there():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
+    with process:
         assert process.stdout is not None
-        for line in process.stdout:
-            container, is_told, text = line.rstrip("\n").partition("| ")
-            # Compose names the container: the service, and which of its containers it is.
-            container = container.strip()
-            service = container if container in names else container.rpartition("-")[0]
-            if is_told and service in names:
-                tell(service, text)
-            else:
-                tell("docker", line.rstrip("\n"))
+        try:
+            for line in process.stdout:
+                container, is_told, text = line.rstrip("\n").partition("| ")
+                # Compose names the container: the service, and which of its containers it is.
+                container = container.strip()
+                service = container if container in names else container.rpartition("-")[0]
+                if is_told and service in names:
+                    tell(service, text)
+                else:
+                    tell("docker", line.rstrip("\n"))
+        finally:
+            process.terminate()  # it would go on while the services are silent
 
 
-def _tell_new(file: Path, place: int, tell: Callable[[str, str], None]) -> int:
-    """Tell the whole lines behind a place, and return where the next begin."""
+class _Followed:
+    """A log that is read as it grows, over each time that it begins anew."""
+
+    def __init__(self, file: Path) -> None:
+        self.service = file.parent.name
+        self._file = file
+        self._place = file.stat().st_size if file.exists() else 0
+        self._before = _inode(_before(file, 1))
+
+    def new_lines(self) -> Iterator[str]:
+        """The whole lines that came since the last look."""
+        before = _inode(_before(self._file, 1))
+        if before != self._before:
+            # It is `.1` now. Another one has come and gone where that is not what follows the `.1`
+            # of the last look.
+            is_one = _inode(_before(self._file, 2)) == self._before
+            for number in (1,) if is_one else (2, 1):
+                yield from self._rest_of(_before(self._file, number), is_whole=True)
+                self._place = 0
+            self._before = before
+        with suppress(OSError):  # between two starts there is none
+            if self._file.stat().st_size < self._place:  # emptied: there was no room to keep it
+                self._place = 0
+        yield from self._rest_of(self._file)
+
+    def _rest_of(self, file: Path, *, is_whole: bool = False) -> Iterator[str]:
+        """:param is_whole: nothing more comes, so that its last line is one without an end, too."""
+        try:
+            with file.open("rb") as opened:
+                opened.seek(self._place)
+                found = opened.read()
+        except FileNotFoundError:
+            return
+        whole = found if is_whole else found[: found.rfind(b"\n") + 1]
+        self._place += len(whole)
+        yield from whole.decode(errors="replace").splitlines()
+
+
+def _inode(file: Path) -> int | None:
     try:
-        if file.stat().st_size < place:  # begun anew, and what it was is beside it now
-            _tell_from(file, _before(file), place, tell)
-            place = 0
-        return _tell_from(file, file, place, tell)
+        return file.stat().st_ino
     except OSError:
-        return 0
-
-
-def _tell_from(of: Path, file: Path, place: int, tell: Callable[[str, str], None]) -> int:
-    try:
-        with file.open("rb") as opened:
-            opened.seek(place)
-            whole = opened.read().rpartition(b"\n")[0]
-    except FileNotFoundError:
-        return place
-    if not whole:
-        return place
-    for line in whole.decode(errors="replace").splitlines():
-        tell(of.parent.name, line)
-    return place + len(whole) + 1
+        return None
 
 
 def _files(folder: Path) -> list[Path]:
     return [folder / name for name in _FILES if name != "mongod.log" or folder.name == "mongodb"]
 
 
-def _before(file: Path) -> Path:
-    """What it was before it was begun anew."""
-    return file.with_name(f"{file.name}.1")
+def _before(file: Path, number: int) -> Path:
+    """What it was before it was begun anew so many times."""
+    return file.with_name(f"{file.name}.{number}")
 
 
 def _tail(folder: Path, lines: int) -> list[str]:
-    found: list[str] = []
-    for file in _files(folder):
-        last = _lines(file)
-        if len(last) < lines:
-            last = _lines(_before(file)) + last
-        found += last[-lines:]
+    main, *others = _files(folder)
+    found = _lines(main)
+    if len(found) < lines:
+        found = _lines(_before(main, 1)) + found
+    for file in others:  # a few lines of what happened to the server as a whole
+        found += _lines(file)
     return found[-lines:]
 
 

@@ -88,11 +88,7 @@ class Issued:
 
     @property
     def names(self) -> tuple[str, ...]:
-        try:
-            found = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        except x509.ExtensionNotFound:
-            return ()
-        return tuple(str(each.value) for each in found.value)
+        return _names_in(self.certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +107,13 @@ class Authority:
             return _read(self.folder, name)
         except (OSError, ValueError, TypeError):
             return None
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """The names in a certificate of the folder, whether or not its key is there."""
+        try:
+            return _names_in(_certificate(self.folder, name))
+        except (OSError, ValueError):
+            return ()
 
     def has_issued(self, issued: Issued) -> bool:
         try:
@@ -253,13 +256,24 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def _names_in(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(each.value) for each in found.value)
+
+
+def _certificate(folder: Path, name: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(file_of(folder, name).read_bytes())
+
+
 def _read(folder: Path, name: str) -> Issued:
     """
     :raises OSError: a file is missing or must not be read.
     :raises ValueError: a file is no certificate, or no key of the kind that is made here.
     """
-    file = file_of(folder, name)
-    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    file, certificate = file_of(folder, name), _certificate(folder, name)
     key = serialization.load_pem_private_key(file.with_suffix(".key").read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{name}.key is no key of an elliptic curve")
@@ -272,6 +286,8 @@ def _store(issued: Issued, *, with_key: bool = True) -> None:
     if with_key:
         key = issued.key.private_bytes(pem, format, serialization.NoEncryption())
         _write(issued.key_file, key)
+    else:
+        issued.key_file.chmod(0o600)
     _write(issued.file, issued.certificate.public_bytes(pem))
 
 

@@ -22,7 +22,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
-from jts_storage.ports.observation import Observer
+from jts_storage.ports.observation import Observation, Observer
 from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
@@ -209,6 +209,13 @@ class Storage:
     def database(self) -> DatabaseManager:
         """The way to the SQL database itself; asynchronous, in the storage's own event loop."""
         return self._storage.database
+
+    @property
+    def observation(self) -> Observation | None:
+        """For use cases, which tell of themselves in the storage's own event loop; None where the
+        storage has no observer.
+        """
+        return self._storage.observation
 
     @property
     def events(self) -> EventPublisher:

@@ -208,7 +208,7 @@ async def test_a_service_tells_again_what_its_handler_did_not_take() -> None:
 
 
 async def test_a_service_tells_its_handler_and_outlives_its_failure() -> None:
-    """UT-INFRA-04.1, ET-INFRA-04.1"""
+    """UT-INFRA-04.1"""
     notices: list[Notice] = []
     heard = asyncio.Event()
 

@@ -73,6 +73,7 @@ async def test_a_store_that_hangs_holds_nobody_up_and_is_asked_once() -> None:
 async def test_whatever_a_look_raises_the_figures_of_before_are_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """ET-INFRA-04.1: `state_is_fresh` is what the alert StateStale looks at."""
     async with Storage.in_memory() as storage:
         state = StorageState(storage, within=10)
         await state.read()

@@ -277,11 +277,13 @@ def test_whoever_reads_while_it_is_renewed_has_a_pair(folder: Path, name: str) -
 
 
 def test_a_key_that_was_removed_is_made_anew(folder: Path) -> None:
-    """As somebody does whose key others have seen."""
-    make_certificates(folder)
+    """As somebody does whose key others have seen; the names stay."""
+    named = make_certificates(folder, ["gateway", "h.example.com"])[1].names
     before = content(folder)
     (folder / "server/server.key").unlink()
-    assert states(make_certificates(folder))["server"] == "made"
+    found = make_certificates(folder)
+    assert states(found)["server"] == "made"
+    assert set(found[1].names) == set(named) > {"gateway", "h.example.com"}
     after = content(folder)
     changed = {name for name in FILES if before[name] != after[name]}
     assert changed == {"server/server.key", "server/server.pem"}

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,40 @@ def test_a_disk_without_room_for_a_copy_is_not_filled_further(
     bound(log, 5)
     assert kept(log) == {"": ""}
     assert "server.log could not be kept" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_takes_no_word_about_it_either(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the keeper says goes to the very log."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    log.write_text("too long")
+    with Path("/dev/full").open("w", buffering=1) as errors:
+        monkeypatch.setattr(keeper, "_copy", full)
+        monkeypatch.setattr(sys, "stderr", errors)
+        bound(log, 5)
+        assert kept(log) == {"": ""}
+        with suppress(OSError):
+            errors.close()
+
+
+def test_what_is_written_while_a_log_is_copied_is_kept(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_room = keeper._make_room
+
+    def slow(file: Path) -> None:
+        with log.open("a") as writer:
+            writer.write("meanwhile\n")
+        make_room(file)
+
+    monkeypatch.setattr(keeper, "_make_room", slow)
+    log.write_text("before\n")
+    bound(log, 5)
+    assert kept(log) == {"": "", ".1": "before\nmeanwhile\n"}
 
 
 def test_a_link_in_the_place_of_a_log_is_left_alone(log: Path, tmp_path: Path) -> None:
@@ -189,6 +224,63 @@ def test_following_goes_on_where_a_log_begins_anew(
 
     told = follow(monkeypatch, log.parent.parent, begun_anew, lambda: None)
     assert told == ["a line of before", "the last", "new"]
+
+
+@pytest.mark.parametrize("new", ["x", "new", "another line", "as long as before is"])
+def test_following_misses_nothing_however_long_the_new_log_is(
+    log: Path, monkeypatch: pytest.MonkeyPatch, new: str
+) -> None:
+    """A server was restarted once, and twice, between two looks, and was away at one."""
+    log.write_text("a line of before\n")
+
+    def last_words() -> None:
+        with log.open("a") as file:
+            file.write("the last")
+        set_aside(log)
+
+    def started() -> None:
+        log.write_text(f"{new}\n")
+
+    def twice_more() -> None:
+        for text in (new, "end"):
+            set_aside(log)
+            log.write_text(f"{text}\n")
+
+    told = follow(monkeypatch, log.parent.parent, last_words, started, twice_more, lambda: None)
+    assert told == ["a line of before", "the last", new, new, "end"]
+
+
+def test_following_goes_on_behind_a_log_that_could_not_be_kept(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write_text("a line of before\n")
+
+    def emptied() -> None:
+        log.write_text("new\n")
+
+    told = follow(monkeypatch, log.parent.parent, emptied, lambda: None)
+    assert told == ["a line of before", "new"]
+
+
+def test_who_listens_no_more_ends_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `head` does: the services may be silent for long."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho 'redis  | one'\nexec sleep 600\n")
+    docker.chmod(0o755)
+
+    def closed(*_: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        logs._tell_printed([str(docker)], ["redis"], closed)
+
+
+def test_the_last_lines_of_mongodb_end_with_the_newest(tmp_path: Path) -> None:
+    folder = tmp_path / "mongodb"
+    folder.mkdir()
+    for name, text in {"mongod.log": "1\n2\n", "server.log": "", "server.log.1": "ended\n"}.items():
+        (folder / name).write_text(text)
+    assert last_lines(PLAN, StateFolder(tmp_path), ["mongodb"], 9) == {"mongodb": ["1", "2"]}
 
 
 def test_containers_are_followed_by_the_names_of_services(
