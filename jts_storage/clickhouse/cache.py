@@ -111,7 +111,8 @@ class RangeCache:
         self._log = manager.changes
         self._held, self._answers = HeldRanges(self._capacity), HeldAnswers()
         self.begin_in_child()
-        _CACHES.setdefault(manager, WeakSet()).add(self)
+        with _CACHES_LOCK:
+            _CACHES.setdefault(manager, WeakSet()).add(self)
         tell_children(self)
 
     @property
@@ -360,12 +361,15 @@ class RangeCache:
         self._answers.clear()
 
 
+_CACHES_LOCK = threading.Lock()
 _CACHES: WeakKeyDictionary[ClickHouseManager, WeakSet[RangeCache]] = WeakKeyDictionary()
 
 
 def held_by(manager: ClickHouseManager) -> HeldUsage:
     """What the repositories of a manager hold together."""
-    held = [each.usage for each in _CACHES.get(manager, ())]
+    with _CACHES_LOCK:
+        caches = list(_CACHES.get(manager, ()))
+    held = [each.usage for each in caches]
     return HeldUsage(sum(each.ranges for each in held), sum(each.bytes for each in held))
 
 

@@ -102,7 +102,8 @@ RECOVERIES = Metric(
     ("outcome",),
     "Units of work that others had left: finished (decided, and now in every store), failed"
     " (decided, and cannot be finished yet), rolled_back (not committed when somebody asked for the"
-    " outcome) or abandoned (its process died before it decided).",
+    " outcome) or abandoned (its process died while it was under way, and the journal has no entry"
+    " of it).",
 )
 RECOVERY_SECONDS = Metric(
     "recovery_seconds",

@@ -5,7 +5,6 @@ PostgreSQL tells nobody that by SQL; whoever runs it looks at its disk by other 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -55,29 +54,25 @@ class ServerDisks:
 
     async def look(self) -> None:
         """Ask each; of one that cannot tell, or whose user may not know, nothing is told."""
-        await asyncio.gather(self._look_at_clickhouse(), self._look_at_mongo())
+        for store, look in (("ClickHouse", self._of_clickhouse), ("MongoDB", self._of_mongo)):
+            try:
+                await look()
+            except (StorageError, OSError, KeyError) as exc:
+                log.debug("%s does not tell of its disk: %s", store, exc)
 
-    async def _look_at_clickhouse(self) -> None:
+    async def _of_clickhouse(self) -> None:
         clickhouse = reached(lambda: self._storage.clickhouse)
         if clickhouse is None or clickhouse.config.is_embedded:
             return
-        try:
-            free = await clickhouse.run(_free_of_clickhouse, clickhouse)
-        except StorageError as exc:
-            log.debug("ClickHouse does not tell of its disks: %s", exc)
-            return
+        free = await clickhouse.run(_free_of_clickhouse, clickhouse)
         if free is not None:
             self._free["clickhouse"] = free
 
-    async def _look_at_mongo(self) -> None:
+    async def _of_mongo(self) -> None:
         mongo = reached(lambda: self._storage.mongo)
         if mongo is None:
             return
-        try:
-            found = await _sizes_of_mongo(mongo)
-        except StorageError as exc:
-            log.debug("MongoDB does not tell of its disk: %s", exc)
-            return
+        found = await _sizes_of_mongo(mongo)
         if found is None:
             return
         size, used = found

@@ -134,7 +134,6 @@ class Judge:
         kind = (alert.name, sample.labels)
         if not alert.is_crossed(sample.value):
             return self._ended(alert, kind, sample)
-        self._ends.pop(kind, None)
         crossed = self._crossed.setdefault(kind, _Crossed(since=now))
         if now - crossed.since < timedelta(seconds=alert.lasting):
             return None
@@ -145,6 +144,7 @@ class Judge:
         elif now < crossed.again_at:
             return None
         crossed.told_before, crossed.told_at, crossed.again_at = crossed.told_at, now, None
+        self._ends.pop(kind, None)
         return Notice(alert, _named(alert, sample), sample.value, crossed.since)
 
     def _ended(

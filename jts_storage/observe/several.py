@@ -61,15 +61,17 @@ class SlowCalls:
 
 
 class _Timed:
-    __slots__ = ("_begun", "_call", "_commit", "_steps", "_threshold")
+    __slots__ = ("_begun", "_call", "_commit", "_is_over", "_steps", "_threshold")
 
     def __init__(self, call: Call, threshold: float) -> None:
         self._call, self._threshold = call, threshold
         self._steps: list[tuple[str, float]] = []
         self._commit: str | None = None
-        self._begun = perf_counter()
+        self._begun, self._is_over = perf_counter(), False
 
     def reached(self, step: str) -> None:
+        if self._is_over:  # what the opening hears of later, for as long as the process lives
+            return
         self._steps.append((step, perf_counter()))
         self._commit = committing.get() or self._commit
 
@@ -83,7 +85,7 @@ class _Timed:
         self._tell(f"failed with {type(error).__name__} after")
 
     def _tell(self, what: str) -> None:
-        seconds = perf_counter() - self._begun
+        seconds, self._is_over = perf_counter() - self._begun, True
         is_long = self._call[1:3] == IMPORTS
         if seconds < self._threshold or is_long or self._call.is_stream:
             return

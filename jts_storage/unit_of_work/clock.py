@@ -159,7 +159,7 @@ class CommitClock:
                 if place.decided_in is None:
                     await self._give_up(place, lands=place.lands)
                 else:  # it is waited for until that session is ended, or its lease
-                    self._leftovers.doubt(place.id, place.decided_in)
+                    self._leftovers.doubt(place.id, place.decided_in, LEASE.total_seconds())
                 raise
             if behind is None:
                 place.was_kept = await self._leave(place)
@@ -214,33 +214,58 @@ class CommitClock:
         while earlier := [
             one for one in await self.under_way() if one.version < version and one.may_write(series)
         ]:
-            await self._purge_own()
+            await self.purge_own()
             if any(one.may_be_alive for one in earlier):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_POLL_SECONDS)
             else:
                 await self.purge()
 
-    async def forget(self, commits: Collection[ObjectId]) -> None:
-        """Take these commits off the list: others have finished them, or nobody ever will."""
+    def may_have_let_go(self, since: float) -> bool:
+        """Whether a commit that was under way since may be off the list, decided and unfinished.
+
+        :param since: a time of `monotonic`, from which on the journal was looked at.
+        """
+        is_late = monotonic() - since > LANDING.total_seconds()
+        return is_late or self._leftovers.let_go_at >= since
+
+    async def wait_until_landed(self, commit: ObjectId) -> None:
+        """Wait as long as what a commit has sent may arrive after its process gave it up."""
+        end = monotonic() + LANDING.total_seconds()
+        while monotonic() < end:
+            running = await self.under_way()
+            if not any(one.id == commit and one.may_be_alive for one in running):
+                return
+            await asyncio.sleep(_LONGEST_POLL_SECONDS)
+
+    async def forget(self, commits: Collection[ObjectId]) -> set[ObjectId]:
+        """Take these commits off the list: others have finished them, or nobody ever will.
+
+        Return which of them were on it.
+        """
         gone = {"$pull": {"running": {"id": {"$in": list(commits)}}}}
-        await self._manager.retries.repeat(
-            "ending commits of others", lambda: self._clock.update_one({"_id": CLOCK_ID}, gone)
+        before = await self._manager.retries.repeat(
+            "ending commits of others",
+            lambda: self._clock.find_one_and_update(
+                {"_id": CLOCK_ID}, gone, projection={"running.id": 1}
+            ),
         )
+        return {one["id"] for one in (before or {}).get("running", ())} & set(commits)
 
     async def purge(self) -> None:
         """Forget the commits of processes that are known to be dead, and those left by this one."""
-        await self._purge_own()
+        await self.purge_own()
         dead = [one for one in await self.under_way() if not one.may_be_alive]
         if dead:
             # Once it is forgotten, nobody could end its session, and its outcome stayed open.
             await end_sessions(self._manager, [one.session for one in dead if one.session])
             # A deletion that waits for them must find their last insert.
             await asyncio.sleep(LANDING.total_seconds())
-            await self.forget([one.id for one in dead])
-            await tell_abandoned(self._manager, dead)
+            gone = await self.forget([one.id for one in dead])
+            await tell_abandoned(self._manager, gone)
 
-    async def _purge_own(self) -> None:
+    async def purge_own(self) -> None:
+        """Forget the commits that this process has left on the list; mostly there are none."""
         await self._leftovers.settle()
         if due := self._leftovers.due:
             await self.forget(due)
@@ -334,9 +359,11 @@ class CommitClock:
                 await self._set_end(LANDING, is_place(place.id))
             else:
                 await self.forget([place.id])
-        except StorageError:
-            log.info("A commit that failed is listed until the next one.", exc_info=True)
+        except BaseException as exc:
             self._leftovers.abandon(place.id, LANDING.total_seconds() if lands else 0)
+            if not isinstance(exc, StorageError):
+                raise
+            log.info("A commit that failed is listed until the next one.", exc_info=True)
 
     async def _renew(self, place: Place) -> None:
         begun = monotonic()

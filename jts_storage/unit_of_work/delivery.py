@@ -172,6 +172,7 @@ class Delivery:
 
     async def _first_under_way(self, key: str) -> float:
         """The lowest version of a commit under way that may have events of a key."""
+        await self._clock.purge_own()
         versions = [
             commit.version
             for commit in await self._clock.under_way()

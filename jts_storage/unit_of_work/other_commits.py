@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 from bson import Binary, ObjectId
 
 from jts_storage._runtime.processes import may_be_alive
-from jts_storage._runtime.steps import RECOVERY, Ended, tell
+from jts_storage._runtime.steps import RECOVERY, Ended, listener, tell
+from jts_storage.errors import StorageError
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.unit_of_work.entries import ENTRIES
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,20 @@ class UnderWay:
         return self.series is None or series is None or not self.series.isdisjoint(series)
 
 
-async def tell_abandoned(manager: MongoDBManager, dead: Collection[UnderWay]) -> None:
-    """Tell of the commits of dead processes that were never decided.
+async def tell_abandoned(manager: MongoDBManager, gone: Collection[ObjectId]) -> None:
+    """Tell of the commits of dead processes that are not in the journal.
 
-    Those that are have an entry in the journal, and are told of once they are finished.
+    Those that are in it are told of once they are finished.
     """
-    ids = [one.id for one in dead]
-    decided = await manager.retries.repeat(
-        "looking for decided commits",
-        lambda: manager.get_collection(ENTRIES).distinct("_id", {"_id": {"$in": ids}}),
-    )
-    for _ in set(ids).difference(decided):
+    if listener.get() is None:
+        return
+    try:
+        decided = await manager.retries.once(
+            "looking for decided commits",
+            lambda: manager.get_collection(ENTRIES).distinct("_id", {"_id": {"$in": [*gone]}}),
+        )
+    except StorageError as exc:  # what was to be done is done
+        log.debug("Abandoned commits are not counted: %s", exc)
+        return
+    for _ in set(gone).difference(decided):
         tell(Ended(RECOVERY, "abandoned"))

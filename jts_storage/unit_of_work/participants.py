@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 from bson import ObjectId
@@ -166,7 +167,7 @@ class Stores:
         :param finish_earlier: finishes decided commits of these series; whether none is left.
         :raises ConnectionFailed: whether they are stored is unknown.
         """
-        series = changes.few_series_names(MOST_NAMES)
+        series, begun = changes.few_series_names(MOST_NAMES), monotonic()
         # The rows are joined, ClickHouse is looked at, and the journal, while the clock is asked.
         async with (
             alongside(self.look(changes)) as looking,
@@ -176,7 +177,10 @@ class Stores:
             look = await looking
             if look.is_one_insert:
                 await self.wait_for_writers(place, changes)
-                is_settled = not (await asking or place.earlier)
+                # Where a place was taken off meanwhile, the journal may have been asked too early.
+                is_settled = not (
+                    await asking or place.earlier or self.clock.may_have_let_go(begun)
+                )
                 if not is_settled and self.candles.keeps_history:
                     is_settled = await finish_earlier(series, place.version)
                 write = partial(

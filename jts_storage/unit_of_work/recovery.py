@@ -248,6 +248,8 @@ class Recovery:
         stores = self._stores
         modes = {change.name: change.mode for change in changes.tables_in("clickhouse")}
         if "append" in modes.values():
+            # Or its own rows would come once more, behind those that are deleted here.
+            await stores.clock.wait_until_landed(entry.id)
             # Under a version of our own, noted first: whoever takes over deletes what it wrote.
             async with stores.clock.place() as place:
                 before = await stores.journal.appends_as(entry, place.version)

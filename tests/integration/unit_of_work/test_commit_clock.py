@@ -22,6 +22,7 @@ from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import clock as clocks
+from jts_storage.unit_of_work import leftovers
 from jts_storage.unit_of_work.clock import CLOCK, CommitClock
 from jts_storage.unit_of_work.other_commits import UnderWay
 from jts_storage.unit_of_work.place import DECIDES_WITHIN, Place
@@ -243,11 +244,59 @@ async def test_what_may_still_be_decided_is_waited_for_while_that_cannot_be_aske
 
     async with undecided(manager, clock) as place:
         with monkeypatch.context() as patch:
-            patch.setattr("jts_storage.unit_of_work.leftovers.end_sessions", away)
+            patch.setattr(leftovers, "end_sessions", away)
+            patch.setattr(leftovers, "_AGAIN_SECONDS", 0)
             async with clock.place() as later:
                 assert [each.id for each in later.earlier] == [place.id]
+            assert clock._leftovers._unknown, "it is asked again"
         await clock.purge()
         assert not await clock.under_way()
+
+
+async def test_who_is_cancelled_leaves_what_may_still_be_decided_to_the_next(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of(manager)
+    await manager.db.create_collection("decisions")
+
+    async def hung(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with undecided(manager, clock):
+        with monkeypatch.context() as patch:
+            patch.setattr(leftovers, "end_sessions", hung)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(clock.purge(), 0.1)
+        await clock.purge()
+        assert not await clock.under_way()
+
+
+async def test_it_is_known_that_a_commit_has_left_since_the_journal_was_asked(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, begun = clock_of(manager), time.monotonic()
+    await manager.db.create_collection("decisions")
+    async with undecided(manager, clock):
+        assert not clock.may_have_let_go(begun)
+        async with clock.place():
+            assert clock.may_have_let_go(begun)
+            assert not clock.may_have_let_go(time.monotonic())
+    monkeypatch.setattr(clocks, "LANDING", timedelta(0))
+    assert clock.may_have_let_go(time.monotonic() - 1), "its lease may have ended meanwhile"
+
+
+async def test_what_a_failed_commit_has_sent_is_waited_for_before_it_is_done_again(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(seconds=1))
+    clock = clock_of(manager)
+    with pytest.raises(ZeroDivisionError):
+        async with clock.place() as failed:
+            raise ZeroDivisionError
+    assert await clock.under_way()
+    await clock.wait_until_landed(failed.id)
+    assert not await clock.under_way()
+    await clock.wait_until_landed(ObjectId())
 
 
 async def test_a_session_that_is_to_be_ended_is_given_to_nobody(manager: MongoDBManager) -> None:

@@ -48,6 +48,12 @@ NOON = datetime(2026, 3, 2, 3, tzinfo=UTC)
 DAY = date(2026, 3, 2)
 
 
+@pytest.fixture(autouse=True)
+def _lands_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recovery waits for what a process has sent that lives on here, though its commit died."""
+    monkeypatch.setattr("jts_storage.unit_of_work.clock.LANDING", timedelta(milliseconds=50))
+
+
 @pytest.fixture
 async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
     async with Storage(StoreBackend(settings, models=MODELS)) as storage:

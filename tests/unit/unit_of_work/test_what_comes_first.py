@@ -36,12 +36,19 @@ class Noted:
     """Stores that note in which order they are asked for what.
 
     :param decided: commits of lower versions that are still to be stored.
+    :param has_let_go: whether one has left the clock since the journal was asked.
     """
 
-    def __init__(self, place: Place, decided: Collection[ObjectId] = ()) -> None:
+    def __init__(
+        self, place: Place, decided: Collection[ObjectId] = (), *, has_let_go: bool = False
+    ) -> None:
         self.done: list[Any] = []
         self.candles = SimpleNamespace(keeps_history=True, replace_rows=self._replace)
-        self.clock = SimpleNamespace(place=self._place, wait_for_earlier_than=self._wait)
+        self.clock = SimpleNamespace(
+            place=self._place,
+            wait_for_earlier_than=self._wait,
+            may_have_let_go=lambda _since: has_let_go,
+        )
         self.journal = SimpleNamespace(unfinished=self._unfinished, done=self._note("done"))
         self.clickhouse = SimpleNamespace(run=self._run)
         self._taken, self._decided = place, decided
@@ -108,6 +115,15 @@ async def test_candles_alone_come_behind_the_commits_before_them(
     stores = stores_over(noted, monkeypatch)
     assert await stores.store_candles(changes_of(1), noted.finish_earlier) == 8
     assert noted.done == done
+
+
+async def test_the_journal_is_asked_again_where_a_commit_has_left_the_clock_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was of unknown outcome, and decided after the journal was asked."""
+    noted = Noted(Place(ObjectId(), 7), has_let_go=True)
+    await stores_over(noted, monkeypatch).store_candles(changes_of(1), noted.finish_earlier)
+    assert noted.done == [FINISHED, "stored, settled"]
 
 
 @pytest.mark.parametrize("series", [1, MOST_NAMES + 1], ids=["few", "many"])
