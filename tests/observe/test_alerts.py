@@ -123,6 +123,19 @@ def test_a_second_threshold_has_a_name_of_its_own() -> None:
     assert told == ["CandlesLate"]
 
 
+def test_an_end_that_was_refused_is_told_though_it_is_crossed_for_a_moment() -> None:
+    """Or its receiver keeps an alert that fires for good."""
+    late = next(alert for alert in ALERTS if alert.name == "CandlesLate")
+    judge, told = Judge([late]), []
+    for minute, value in enumerate((600.0, 600.0, 0.0, 600.0, 0.0, 0.0, 0.0, 0.0, 0.0)):
+        for notice in judge.judge(at(60 * minute), [Sample(LATE, value, ("KRX", "1m"))]):
+            if minute == 2:
+                judge.untold(notice)
+            else:
+                told.append(notice.is_over)
+    assert told == [False, True]
+
+
 def heard(
     judge: Judge, looks: Sequence[tuple[float, float]], refused: int
 ) -> list[tuple[float, str]]:
