@@ -132,7 +132,7 @@ async def test_a_server_that_is_filled_is_told_and_goes_on(
             mongo_url=SecretStr(mongod.uri),
             database_url=SecretStr(postgres.dsn),
             migrate=True,
-            health_timeout=4.0,
+            health_timeout=3.0,
             database={"retry_timeout": 5},
         )
         metrics = Metrics()
@@ -141,7 +141,8 @@ async def test_a_server_that_is_filled_is_told_and_goes_on(
             async def health() -> tuple[bool, dict[str, bool]]:
                 return True, {}
 
-            state = StorageState(storage, within=6, every=5)
+            # Of two servers that are away at once each is waited for.
+            state = StorageState(storage, within=10, every=5)
             exposition = Exposition(storage, metrics, state=state)
             server = await MetricsServer(exposition, health).start("127.0.0.1", 0)
             low = (_DISK_LOW.expression, _DISK_LOW.with_threshold(LOW).expression)
