@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -183,7 +184,8 @@ def follow(monkeypatch: pytest.MonkeyPatch, folder: Path, *steps: Callable[[], N
             raise KeyboardInterrupt
         left.pop(0)()
 
-    monkeypatch.setattr("jts_storage.services.logs.time.sleep", pause)
+    # Not `time.sleep` itself, which other threads of this process call, too.
+    monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=pause))
     StateFolder(folder).write_plan(PLAN)
     asked = ["services", "logs", "--follow", "--json", "--folder", str(folder)]
     done = CliRunner().invoke(app, asked)
