@@ -116,7 +116,9 @@ class MetricsServer:
         try:
             async with asyncio.timeout(_SECONDS_A_REQUEST):
                 request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await self._response(request))
+            # It takes no longer than the look at the stores may: see `StorageState`.
+            writer.write(await self._response(request))
+            async with asyncio.timeout(_SECONDS_A_REQUEST):
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             log.debug("A request for metrics was given up.", exc_info=True)
