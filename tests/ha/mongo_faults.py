@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from random import Random
 from typing import Final
 
+from tests.ha.in_turn import InTurn
 from tests.ha.mongo_set import MongoSet
-from tests.ha.standstill import Struck
 
 KINDS: Final = ("kill", "stop", "alone")
 
 
-class SetFaults:
+class SetFaults(InTurn):
     """Does one thing after another to the primary of a set, and lets it become whole again.
 
     :param stopped: for how many seconds a primary is stopped; longer than an election takes.
@@ -30,23 +29,16 @@ class SetFaults:
         alone: float = 1.0,
         pause: float = 2.0,
     ) -> None:
-        self.done: Counter[str] = Counter()
-        self.struck: list[Struck] = []
+        super().__init__(choice, kinds, pause)
         self._set = members
-        self._choice = choice
-        self._kinds = kinds
         self._stopped = stopped
         self._alone_for = alone
-        self._pause = pause
 
     def strike(self) -> None:
-        # In turn: each costs seconds, and a round has few.
-        kind = self._kinds[len(self.struck) % len(self._kinds)]
         self._set.wait_until_whole()
-        time.sleep(self._choice.uniform(0.5, 1.5) * self._pause)
-        self.struck.append(Struck(kind, time.monotonic()))
-        getattr(self, f"_{kind}")()
-        self.done[kind] += 1
+        super().strike()
+
+    def heal(self) -> None:
         self._set.wait_until_whole()
 
     def _kill(self) -> None:

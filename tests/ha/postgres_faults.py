@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from random import Random
 from typing import Final
 
+from tests.ha.in_turn import InTurn
 from tests.ha.postgres_pair import Pair
-from tests.ha.standstill import Struck
 
 KINDS: Final = ("kill", "hang", "alone")
 
 
-class PairFaults:
+class PairFaults(InTurn):
     """Does one thing after another to the primary of a pair, promotes the other, and rebuilds.
 
     :param hangs: for how many seconds a primary answers nothing, before it is given up.
@@ -30,22 +29,13 @@ class PairFaults:
         alone: float = 1.0,
         pause: float = 2.0,
     ) -> None:
-        self.done: Counter[str] = Counter()
-        self.struck: list[Struck] = []
+        super().__init__(choice, kinds, pause)
         self._pair = pair
-        self._choice = choice
-        self._kinds = kinds
         self._hangs = hangs
         self._alone_for = alone
-        self._pause = pause
 
-    def strike(self) -> None:
-        kind = self._kinds[len(self.struck) % len(self._kinds)]
-        time.sleep(self._choice.uniform(0.5, 1.5) * self._pause)
-        self.struck.append(Struck(kind, time.monotonic()))
-        getattr(self, f"_{kind}")()
+    def heal(self) -> None:
         self._pair.promote()
-        self.done[kind] += 1
         self._pair.rejoin()
 
     def _kill(self) -> None:

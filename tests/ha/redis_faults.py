@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from random import Random
 from typing import Final
 
+from tests.ha.in_turn import InTurn
 from tests.ha.redis_set import SentinelSet, continued, paused
-from tests.ha.standstill import Struck
 
 KINDS: Final = ("kill", "stop", "restart")
 
 
-class SentinelFaults:
+class SentinelFaults(InTurn):
     """Does one thing after another to the primary, and lets all be whole again.
 
     :param stopped: for how many seconds a primary is stopped, in addition to the failover.
@@ -28,20 +27,11 @@ class SentinelFaults:
         stopped: float = 1.0,
         pause: float = 2.0,
     ) -> None:
-        self.done: Counter[str] = Counter()
-        self.struck: list[Struck] = []
+        super().__init__(choice, kinds, pause)
         self._servers = servers
-        self._choice = choice
-        self._kinds = kinds
         self._stopped = stopped
-        self._pause = pause
 
-    def strike(self) -> None:
-        kind = self._kinds[len(self.struck) % len(self._kinds)]
-        time.sleep(self._choice.uniform(0.5, 1.5) * self._pause)
-        self.struck.append(Struck(kind, time.monotonic()))
-        getattr(self, f"_{kind}")()
-        self.done[kind] += 1
+    def heal(self) -> None:
         self._servers.wait_until_whole()
 
     def _kill(self) -> None:
