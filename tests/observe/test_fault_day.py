@@ -106,7 +106,7 @@ class Servers:
 def servers(
     tmp_path: Path, engine_used: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Servers]:
-    monkeypatch.setattr(clickhouse_server, "_PATIENCE", _LONGEST)
+    monkeypatch.setattr(clickhouse_server, "PATIENCE", _LONGEST)
     for engine in ("ClickHouse endpoint over chDB", "mongod", "PostgreSQL", "Prometheus"):
         engine_used(engine)
     found = Servers(tmp_path)
