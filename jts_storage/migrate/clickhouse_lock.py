@@ -45,7 +45,8 @@ class Lock:
         :raises Conflict: another runner kept it for all of `patience` seconds.
         """
         owner = new_owner()
-        number = self._take(owner, patience)
+        with returned(owner):  # an attempt that fails may have taken it before it failed
+            number = self._take(owner, patience)
         try:
             yield _Beat(self, number, owner)
         finally:

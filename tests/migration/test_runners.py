@@ -157,6 +157,27 @@ def test_a_clickhouse_lock_ends_with_its_owner(
         pass
 
 
+@pytest.mark.parametrize("statement", [3, 4], ids=["whose it is", "whether it is the latest"])
+def test_a_clickhouse_lock_that_failed_as_it_was_taken_is_free(
+    locked: ClickHouseManager, statement: int
+) -> None:
+    send, sent = sender(locked), 0
+
+    def cut_off(sql: str, *, settings: Any = None) -> Any:
+        nonlocal sent
+        sent += 1
+        if sent == statement:
+            raise ConnectionError
+        return send(sql, settings=settings)
+
+    with pytest.raises(ConnectionError), Lock(cut_off, None).held(0.2):
+        pass
+    taken = f"SELECT count() FROM {LOCK_TABLE} WHERE event = 'take'"
+    assert locked.execute(taken) == [(1,)]
+    with Lock(send, None).held(0.2):
+        pass
+
+
 def test_a_runner_that_lost_its_clickhouse_lock_stops(
     locked: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
