@@ -66,6 +66,7 @@ _keep_stores_in_memory()
 _ENGINES = pytest.StashKey[set[str]]()
 _THREADS_BEFORE = pytest.StashKey[set[threading.Thread]]()
 _SECONDS_FOR_THREADS_TO_END = 2.0
+_SECONDS_FOR_A_SLOW_TEST = 1_800
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,6 +88,8 @@ def pytest_collection() -> Generator[None, Any, Any]:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if runs.is_left_to_the_night(item):
         item.add_marker(pytest.mark.slow)
+    if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+        item.add_marker(pytest.mark.timeout(_SECONDS_FOR_A_SLOW_TEST))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
