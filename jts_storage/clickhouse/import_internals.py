@@ -2,7 +2,8 @@
 
 clickhouse-driver makes a table of 146,000 dates as it is imported, unless its lazy one is asked
 for by a variable. clickhouse-sqlalchemy imports ``requests`` for the HTTP interface, which the kit
-does not speak.
+does not speak. SQLAlchemy reads what every installed package names to find the dialect whose
+options the columns of the tables have.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any, Final
 
 DEPENDS_ON = {
     "clickhouse_driver.columns:datecolumn": ("enable_lazy_date_lut", "make_date_lut_range"),
+    "clickhouse_sqlalchemy.drivers.http:base": ("ClickHouseDialect_http",),
     "clickhouse_sqlalchemy.drivers.http:transport": ("requests",),
 }
 """What is used of a module."""
 
+_DIALECT: Final = ("clickhouse_sqlalchemy.drivers.http.base", "ClickHouseDialect_http")
 _LAZY_DATES: Final = "CLICKHOUSE_DRIVER_LASY_DATE_LUT"  # so it is spelled there
 
 
@@ -39,6 +42,9 @@ def import_libraries() -> None:
         import clickhouse_driver  # noqa: F401
     with _imported_when_used("requests"):
         import clickhouse_sqlalchemy.drivers.native.base  # noqa: F401
+    from sqlalchemy.dialects import registry
+
+    registry.register("clickhouse", *_DIALECT)  # as its own entry point does
 
 
 @contextmanager

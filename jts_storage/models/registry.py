@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -158,7 +158,7 @@ def _installed() -> Iterator[Model[Any]]:
 
 
 def _named(group: str) -> Iterator[Any]:
-    for found in _entry_points(group, _places()):
+    for found in _entry_points(_places())[group]:
         named = _loaded(found)
         yield from named if isinstance(named, list | tuple) else [named]
 
@@ -175,10 +175,11 @@ def _changed(path: str) -> int:
         return 0
 
 
-@lru_cache(maxsize=2)
-def _entry_points(group: str, _: tuple[tuple[str, int], ...]) -> EntryPoints:
-    """Those of every package: reading them takes some 10 ms, which each opening would wait for."""
-    return entry_points(group=group)
+@lru_cache(maxsize=1)
+def _entry_points(_: tuple[tuple[str, int], ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """Ours of every package, by group; reading them takes some 10 ms, and each opening asks."""
+    found = entry_points()
+    return {group: tuple(found.select(group=group)) for group in (ENTRY_POINTS, DOCUMENTS)}
 
 
 def _loaded(named: EntryPoint) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Dialect, MetaData, Table, inspect
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import registry
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from jts_storage.models.tables import RecordModel
@@ -18,10 +18,6 @@ from jts_storage.relational.triggers import triggers
 STORE: Final = "relational"
 
 DatabaseKind: TypeAlias = Literal["sqlite", "postgresql"]
-_DIALECTS: Final[dict[DatabaseKind, Any]] = {
-    "sqlite": sqlite.dialect,
-    "postgresql": postgresql.dialect,
-}
 
 _REMAKE: Final = (
     "jts-storage migrate stamp base --chain kit --store relational"
@@ -48,7 +44,7 @@ async def differences(
     for table in (*metadata.sorted_tables, *(model.table for model in models)):
         table.to_metadata(wanted)
     async with manager.connection() as connection:
-        told = None if told_for is None else _DIALECTS[told_for]()
+        told = None if told_for is None else registry.load(told_for)()
         return await connection.run_sync(_compare, wanted, told)
 
 

@@ -23,8 +23,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.dialects import sqlite
 
 from jts_storage.relational.tables import (
     applied_commits,
@@ -66,7 +65,6 @@ class Statement:
 
 
 _SQLITE: Any = sqlite.dialect(paramstyle="qmark")
-_POSTGRES: Any = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 
 def _compiled(element: ClauseElement, dialect: Any) -> Prepared:
@@ -80,10 +78,19 @@ def compiled_for_sqlite(element: ClauseElement) -> Prepared:
     return _compiled(element, _SQLITE)
 
 
+def _compiled_for_postgres(build: Callable[[Insert], ClauseElement]) -> Prepared:
+    # Imported where PostgreSQL is the database, not by each process.
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.dialects.postgresql import asyncpg
+
+    dialect: Any = asyncpg.dialect()  # type: ignore[no-untyped-call]
+    return _compiled(build(postgresql.insert), dialect)
+
+
 def _statement(build: Callable[[Insert], ClauseElement]) -> Statement:
     return Statement(
         lambda: _compiled(build(sqlite.insert), _SQLITE),
-        lambda: _compiled(build(postgresql.insert), _POSTGRES),
+        lambda: _compiled_for_postgres(build),
     )
 
 
@@ -199,9 +206,10 @@ APPLIED_PURGE = Statement(
     lambda: _compiled(
         delete(_applied).where(_applied.c.applied_at < func.datetime("now", "-7 days")), _SQLITE
     ),
-    lambda: _compiled(
-        delete(_applied).where(_applied.c.applied_at < func.now() - text("interval '7 days'")),
-        _POSTGRES,
+    lambda: _compiled_for_postgres(
+        lambda _: delete(_applied).where(
+            _applied.c.applied_at < func.now() - text("interval '7 days'")
+        )
     ),
 )
 """A recoverer that was paused for longer than a week is not expected back."""

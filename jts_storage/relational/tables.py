@@ -9,6 +9,9 @@ nanoseconds end in 2262, candles in 2299.
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,8 +25,23 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from jts_storage.models.types import milliseconds
+
+
+class _Moment(TypeDecorator[datetime]):
+    """A time as each database takes it: the kit's own statements leave it to the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return milliseconds() if dialect.name == "postgresql" else DateTime()
+
 
 metadata = MetaData()
 
@@ -31,7 +49,7 @@ _name = Text().with_variant(Text(collation="C"), "postgresql")
 _day = Text().with_variant(Text(collation="C"), "postgresql")
 _price = Numeric(18, 4).with_variant(sqlite.INTEGER(), "sqlite")
 _volume = Numeric(20, 0).with_variant(sqlite.INTEGER(), "sqlite")
-_moment = DateTime().with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")
+_moment = _Moment()
 _int64 = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 _now = text("CURRENT_TIMESTAMP")
 

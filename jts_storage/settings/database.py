@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pydantic.dataclasses import dataclass
 
+from jts_storage._runtime.imports import without_collections
 from jts_storage.domain.secret import Secret, plain
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.settings.fields import (
@@ -195,8 +196,9 @@ def read_url(url: str) -> dict[str, Any]:
 
 
 def _parsed(url: str) -> URL:
-    from sqlalchemy.engine import URL, make_url
-    from sqlalchemy.exc import ArgumentError
+    with without_collections():
+        from sqlalchemy.engine import URL, make_url
+        from sqlalchemy.exc import ArgumentError
 
     if "://" not in url:
         # Not repeated in the message: it may be a server's, with a password.

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "ports": frozenset({"domain"}),
     "readers": CORE,
     "usecases": CORE | {"readers"},
-    "settings": frozenset({"errors", "domain"}),
+    "settings": frozenset({"errors", "domain", "_runtime.imports"}),
     "models": CORE,
     "clickhouse": CORE | {"settings", "models"},
     "mongo": CORE | {"settings", "models"},
