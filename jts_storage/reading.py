@@ -217,7 +217,7 @@ class ReadingBackend:
         settings = self.settings
         clickhouse = await loaded_clickhouse(settings.clickhouse())
         self._stack.push_async_callback(asyncio.to_thread, clickhouse.close)
-        if clickhouse.config.is_embedded:
+        if clickhouse.is_embedded:
             await clickhouse.run(clickhouse.connect)
         database = await self._opened_database() if self._with_bookkeeping else None
         await self._prepare(clickhouse, database)

@@ -1,6 +1,7 @@
 """Print which rooms four calls go through: `save_many`, `get_range`, a commit, and an import.
 
-A room is a folder of the package. `--files` lists the files, too.
+A room is a row of the table in docs/architecture.md: a folder at the top of the package, with what
+is in it. `--files` lists the files, too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ async def entered(call: Callable[[], Awaitable[object]]) -> set[str]:
 
 
 def room(file: str) -> str:
-    return file.rpartition("/")[0] or "the top"
+    return file.partition("/")[0] if "/" in file else "the top"
 
 
 async def walks(storage: Storage, folder: Path) -> dict[str, set[str]]:

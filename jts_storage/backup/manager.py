@@ -297,7 +297,7 @@ class BackupManager:
     async def _verified_new(self, manifest: Manifest, verify: bool | None) -> Verified:
         wanted = self._config.verify if verify is None else verify
         if wanted is None:
-            wanted = self._stores.clickhouse.config.is_embedded
+            wanted = self._stores.clickhouse.is_embedded
         stores = self._stores if wanted else None
         try:
             with files.translated("Verifying"):

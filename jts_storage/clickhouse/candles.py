@@ -203,14 +203,14 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """Say which candles are written meanwhile, so that all others may be held on to."""
         change = Change(self._candles.name, spans, deletes)
         # The embedded session tells of each statement itself.
-        is_embedded = self._manager.config.is_embedded
+        is_embedded = self._manager.is_embedded
         with touching(change) if is_embedded else self._manager.changes.change(change):
             yield change
 
     def _answers_kept(
         self, rows: SeriesRows, kept: Kept, change: Change
     ) -> AbstractContextManager[None]:
-        is_append = kept.is_append and self._manager.config.is_embedded
+        is_append = kept.is_append and self._manager.is_embedded
         return self._cache.appending(rows, change) if is_append else nullcontext()
 
     def _import_files(

@@ -72,9 +72,10 @@ class ClickHouseManager:
         self._attempts = Retrying(**repetitions(self.config, attempts, doing="asking ClickHouse"))
         self.is_closed = False
         self.unreadable = Unreadable()
-        self.changes = engine.changes if self.config.is_embedded else ChangeLog()
+        self.is_embedded, self._hosts = self.config.is_embedded, self.config.hosts
+        self.changes = engine.changes if self.is_embedded else ChangeLog()
         self._threads = QueryThreads(
-            self.config.pool_size + self.config.max_overflow, is_embedded=self.config.is_embedded
+            self.config.pool_size + self.config.max_overflow, is_embedded=self.is_embedded
         )
         self._begin()
         tell_children(self)
@@ -381,10 +382,10 @@ class ClickHouseManager:
     def _writing(self, settings: StatementSettings) -> Mapping[str, Any] | None:
         """The settings of an insert: a server's profile may say not to wait for it."""
         given = _now(settings)
-        return given if self.config.is_embedded else {**_ACKNOWLEDGED, **(given or {})}
+        return given if self.is_embedded else {**_ACKNOWLEDGED, **(given or {})}
 
     def _translated(self, doing: str) -> AbstractContextManager[None]:
-        return errors.translated(doing, self.config.hosts)
+        return errors.translated(doing, self._hosts)
 
     def _retrying(self, work: Callable[[], _T]) -> _T:
         return self._attempts(work)

@@ -65,7 +65,7 @@ def import_files(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     """
     schemas = [_schema(path) for path in paths]
     # A server cannot open files of this host.
-    is_near = target.may_read_files and target.manager.config.is_embedded
+    is_near = target.may_read_files and target.manager.is_embedded
     if is_near and all(map(_is_ours, schemas, paths)):
         for path in paths:
             _check_pages(path)

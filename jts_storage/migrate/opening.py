@@ -86,7 +86,7 @@ class Opening:
         if clickhouse is None:
             return
         # A server that is away shall not hold up the opening: the probe does not wait for it.
-        is_asked = clickhouse.config.is_embedded
+        is_asked = clickhouse.is_embedded
         if is_asked or (await asyncio.to_thread(clickhouse.state)).broken_parts:
             await clickhouse.run(tell_broken_parts, clickhouse)
 

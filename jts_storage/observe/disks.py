@@ -62,7 +62,7 @@ class ServerDisks:
 
     async def _of_clickhouse(self) -> None:
         clickhouse = reached(lambda: self._storage.clickhouse)
-        if clickhouse is None or clickhouse.config.is_embedded:
+        if clickhouse is None or clickhouse.is_embedded:
             return
         free = await clickhouse.run(_free_of_clickhouse, clickhouse)
         if free is not None:
@@ -100,7 +100,7 @@ async def _sizes_of_mongo(manager: MongoDBManager) -> tuple[int, int] | None:
 
 def _embedded(storage: Watched) -> Path | None:
     clickhouse = reached(lambda: storage.clickhouse)
-    is_embedded = clickhouse is not None and clickhouse.config.is_embedded
+    is_embedded = clickhouse is not None and clickhouse.is_embedded
     return Path(clickhouse.config.hosts[0]) if clickhouse is not None and is_embedded else None
 
 

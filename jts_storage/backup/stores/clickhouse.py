@@ -18,7 +18,7 @@ def backup_of(manager: ClickHouseManager, scratch: str) -> StoreBackup:
 
     :param scratch: a database that does not exist, for what is only needed meanwhile.
     """
-    kind = PartsBackup if manager.config.is_embedded else RowsBackup
+    kind = PartsBackup if manager.is_embedded else RowsBackup
     return kind(manager, scratch)
 
 
@@ -46,7 +46,7 @@ class ClickHouseRestore:
 
     def fill(self, contents: Sequence[Contents], *, merges: bool = True) -> None:
         of_parts = [each for each in contents if each.kind == KIND]
-        if of_parts and not self._manager.config.is_embedded:
+        if of_parts and not self._manager.is_embedded:
             raise StorageError(
                 "The backup holds parts of an embedded ClickHouse, which a server does not take.",
                 remedy="Restore it into an embedded storage, and export from there.",
