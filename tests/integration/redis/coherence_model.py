@@ -177,6 +177,12 @@ class CoherenceModel(RuleBasedStateMachine):
         if self._run(self.scripts.fill, keys, fill_arguments((read.series,), look, value, lasts)):
             self.processes[read.process].held[read.series] = (read.token, read.version)
 
+    @rule(series=st.sampled_from(SERIES), process=st.integers(0, 1))
+    def read(self, series: str, process: int) -> None:
+        """All of one at once, as most go: alone, its three steps seldom come one after another."""
+        read = self.look(series, process)
+        self.keep(self.ask_the_database(read))
+
     # ---- faults
 
     @rule(which=st.integers(0, 1_000))
