@@ -7,7 +7,7 @@ written. A server is asked each time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sqlalchemy import Table
 
@@ -41,23 +41,27 @@ class StoredEnds:
 
     def reached(self, spans: Spans) -> list[SeriesKey]:
         """The series of which something may be stored at or behind the beginning of a span."""
-        known = self._known()
-        unknown = {key: first for key, (first, _) in spans.items() if key not in known}
+        firsts, ends = [first for first, _ in spans.values()], self._known(spans)
+        unknown = {
+            key: first for key, first, end in zip(spans, firsts, ends, strict=True) if end is None
+        }
         if unknown:
             begun = self._manager.changes.number
             found = self._ask(unknown)
             self._remember(found, begun)
-            known = known | found
-        return [key for key, (first, _) in spans.items() if first <= known[key]]
+            ends = [found.get(key, end) for key, end in zip(spans, ends, strict=True)]
+        each = zip(spans, firsts, ends, strict=True)
+        return [key for key, first, end in each if end is not None and first <= end]
 
-    def _known(self) -> dict[SeriesKey, int]:
+    def _known(self, keys: Iterable[SeriesKey]) -> list[int | None]:
+        """The end of each series, None where it is not known."""
         is_logged = self._is_logged()
         with self._lock:
             if is_logged:
                 self._catch_up()
             else:
                 self._ends = {}
-            return self._ends
+            return list(map(self._ends.get, keys))
 
     def _remember(self, found: Mapping[SeriesKey, int], begun: int) -> None:
         if not self._is_logged():
@@ -93,11 +97,13 @@ class StoredEnds:
         if self._seen == self._manager.changes.number:
             return
         self._seen, changes = self._manager.changes.since(self._seen, under_way=True)
-        for change in changes:
+        once = {id(change): change for change in changes}  # told of as it begins and as it ends
+        for change in once.values():
             if not change.touches(self._candles.name):
                 continue
             for key, (_, last) in (change.spans or {}).items():
-                if key in self._ends:
-                    self._ends[key] = max(self._ends[key], last)
+                end = self._ends.get(key)
+                if end is not None and end < last:
+                    self._ends[key] = last
             if change.spans is None:
                 self._ends = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 from operator import attrgetter
 
 import numpy as np
@@ -83,7 +84,7 @@ class SeriesRows:
         """The first and the last millisecond of each series."""
         stamps, filled = self.columns.timestamp, np.diff(self.offsets) > 0
         firsts, lasts = stamps[self.offsets[:-1][filled]], stamps[self.offsets[1:][filled] - 1]
-        keys = (key for key, has_rows in zip(self.keys, filled.tolist(), strict=True) if has_rows)
+        keys = self.keys if filled.all() else compress(self.keys, filled.tolist())
         return dict(zip(keys, zip(firsts.tolist(), lasts.tolist(), strict=True), strict=True))
 
     @property
