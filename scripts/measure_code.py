@@ -1,7 +1,7 @@
 """Print the size and shape of the package: ``python scripts/measure_code.py [FOLDER ...]``.
 
 Each folder is a `jts_storage/`; with several, their figures stand side by side. What is generated
-(in `sync/`) and what ships for tests (`testing/`) is left out.
+(in `sync/`, `remote/` and `proto/`) and what ships for tests (`testing/`) is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-GENERATED = ("sync/repositories.py", "sync/usecases.py", "sync/backup.py")
+GENERATED = (
+    *("sync/repositories.py", "sync/usecases.py", "sync/backup.py"),
+    *("remote/repositories.py", "remote/methods.py", "proto/"),
+)
 LEFT_OUT = ("testing/", *GENERATED)
 LONG_FILE, LONG_FUNCTION = 400, 40
 DUPLICATE_LINES = 6
@@ -87,11 +90,14 @@ def _imported(node: ast.AST) -> list[str]:
     return []
 
 
-def duplicates(files: list[Source]) -> set[tuple[str, str]]:
-    """Pairs of files that share a run of lines."""
+def duplicates(files: list[Source], *, signatures: bool = True) -> set[tuple[str, str]]:
+    """Pairs of files that share a run of lines.
+
+    :param signatures: count those of functions, too, which whoever implements a port repeats.
+    """
     places: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for file in files:
-        for run in _runs(file):
+        for run in _runs(file, signatures=signatures):
             places[run].add(file.name)
     return {
         pair
@@ -101,17 +107,22 @@ def duplicates(files: list[Source]) -> set[tuple[str, str]]:
     }
 
 
-def _runs(file: Source) -> Iterator[tuple[str, ...]]:
-    imports = {
-        line
-        for node in ast.walk(file.tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+def _runs(file: Source, *, signatures: bool) -> Iterator[tuple[str, ...]]:
+    left_out = {
+        line for node in ast.walk(file.tree) for line in _not_compared(node, signatures=signatures)
     }
-    lines = [line.strip() for n, line in enumerate(file.lines, start=1) if n not in imports]
+    lines = [line.strip() for n, line in enumerate(file.lines, start=1) if n not in left_out]
     kept = [line for line in lines if line and not line.startswith("#")]
     for start in range(len(kept) - DUPLICATE_LINES + 1):
         yield tuple(kept[start : start + DUPLICATE_LINES])
+
+
+def _not_compared(node: ast.AST, *, signatures: bool) -> range:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return range(node.lineno, (node.end_lineno or 0) + 1)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not signatures:
+        return range(node.lineno, max(node.lineno + 1, node.body[0].lineno))
+    return range(0)
 
 
 def figures(package: Path) -> dict[str, str]:
@@ -133,6 +144,7 @@ def figures(package: Path) -> dict[str, str]:
         "packages": str(len(parts)),
         "arrows between parts": str(len(arrows(files))),
         "pairs with duplicates": str(len(duplicates(files))),
+        "of these beyond signatures": str(len(duplicates(files, signatures=False))),
         "type: ignore": str(text.count("# type: ignore")),
         "Any": str(_uses_of_any(files)),
     }

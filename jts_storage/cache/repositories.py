@@ -25,7 +25,8 @@ from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData
-from jts_storage.ports.candles import CandleStore, Lake
+from jts_storage.ports.candles import CandleStore
+from jts_storage.ports.lake import Lake
 from jts_storage.ports.symbols import SymbolReader
 
 T = TypeVar("T")

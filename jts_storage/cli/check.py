@@ -13,6 +13,8 @@ from jts_storage.cli.options import FolderOption, PartitionByYear, StoreOption, 
 from jts_storage.cli.output import AsJson
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jts_storage import migrate
 
 
@@ -48,16 +50,7 @@ def check(
 
     async def look() -> list[migrate.Difference]:
         if static:
-            from jts_storage.models import Models
-            from jts_storage.settings.storage import is_postgres_named, named_migrations
-
-            scratch = migrate.Databases(
-                partition_by_year=partition_by_year,
-                models=Models.known(),
-                service=folder or named_migrations(),
-                told_for="postgresql" if is_postgres_named() else None,
-            )
-            return await migrate.check_static(scratch)
+            return await migrate.check_static(_scratch(partition_by_year, folder))
         settings = StorageSettings.load()
         async with served(settings) as elsewhere:
             if elsewhere is not None:
@@ -81,6 +74,20 @@ def check(
     found = printing.finished(look)
     _print(found, OutputFormat.JSON if as_json else output)
     raise typer.Exit(checks.exit_code(found))
+
+
+def _scratch(partition_by_year: bool, folder: Path | None) -> migrate.Databases:
+    """Stores of nothing but the models of this environment."""
+    from jts_storage import migrate
+    from jts_storage.models import Models
+    from jts_storage.settings.storage import is_postgres_named, named_migrations
+
+    return migrate.Databases(
+        partition_by_year=partition_by_year,
+        models=Models.known(),
+        service=folder or named_migrations(),
+        told_for="postgresql" if is_postgres_named() else None,
+    )
 
 
 def _print(found: Sequence[migrate.Difference], form: OutputFormat) -> None:

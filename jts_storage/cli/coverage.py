@@ -157,12 +157,18 @@ def coverage(
 
     with meter("Looking", quiet=as_json) as bar:
         found = with_reader(work, bookkeeping=True)
+    nothing = "No series fits." if listed.containing or listed.incomplete else None
+    _show(found, html, nothing, as_json=as_json)
+
+
+def _show(found: list[Shown], html: Path | None, nothing: str | None, *, as_json: bool) -> None:
+    from jts_storage.cli import coverage_looks as looks
+
     if html is not None:
         looks.write_page(html, found)
     if as_json:
         print_json([looks.summary(item.coverage) for item in found])
         return
-    nothing = "No series fits." if listed.containing or listed.incomplete else None
     if html is None or not found:
         looks.draw(found, nothing=nothing)
     if html is not None:

@@ -52,15 +52,7 @@ async def databases(
             if "mongo" in wanted:
                 from jts_storage.mongo.manager import MongoDBManager
 
-                uri = None
-                if settings.mongo_url is None:
-                    from jts_storage.backend import released
-                    from jts_storage.local_servers.mongod import LocalMongod
-
-                    files = settings.data_dir.absolute() / "mongo"
-                    server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
-                    stack.push_async_callback(asyncio.to_thread, released, server)
-                    uri = server.uri
+                uri = None if settings.mongo_url else await _embedded(settings, stack)
                 mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
                 mongo.register(*installed_documents())
             if "relational" in wanted:
@@ -76,3 +68,14 @@ async def databases(
             models=Models.known(),
             service=folder or settings.migrations,
         )
+
+
+async def _embedded(settings: StorageSettings, stack: AsyncExitStack) -> str:
+    """The URI of a mongod that runs until the stack is closed."""
+    from jts_storage.backend import released
+    from jts_storage.local_servers.mongod import LocalMongod
+
+    files = settings.data_dir.absolute() / "mongo"
+    server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
+    stack.push_async_callback(asyncio.to_thread, released, server)
+    return server.uri

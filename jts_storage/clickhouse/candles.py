@@ -42,7 +42,8 @@ from jts_storage.domain.results import SaveResult
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
-from jts_storage.ports.candles import CandleData, Lake
+from jts_storage.ports.candles import CandleData
+from jts_storage.ports.lake import Lake
 
 _IMPORT_VERSIONS = 1_000_000
 """Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""

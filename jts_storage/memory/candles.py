@@ -27,7 +27,8 @@ from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.past import Past
 from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.models.table_repository import ReadOnly
-from jts_storage.ports.candles import CandleData, Lake
+from jts_storage.ports.candles import CandleData
+from jts_storage.ports.lake import Lake
 from jts_storage.unit_of_work.staged.pages import codes_of
 
 

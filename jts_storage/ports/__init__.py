@@ -2,13 +2,7 @@
 `jts_storage.testing.contracts` hold every implementation to it."""
 
 from jts_storage.ports.backtests import BacktestReader, BacktestRepository, BacktestStore
-from jts_storage.ports.candles import (
-    CandleReader,
-    CandleRepository,
-    CandleStore,
-    Lake,
-    LakeFile,
-)
+from jts_storage.ports.candles import CandleReader, CandleRepository, CandleStore
 from jts_storage.ports.events import (
     ALL_EVENTS,
     EventCollector,
@@ -29,6 +23,7 @@ from jts_storage.ports.ingestion import (
     SymbolBarsReader,
     SymbolBarsRepository,
 )
+from jts_storage.ports.lake import Lake, LakeFile
 from jts_storage.ports.rate_limits import AcquiredSlot, RateLimiter
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyReader, StrategyRepository, StrategyStore

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from jts_storage.domain.candle import Candle, SeriesKey
@@ -14,6 +13,7 @@ from jts_storage.domain.moments import AsOf
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries
+from jts_storage.ports.lake import Lake
 
 CandleData: TypeAlias = CandleSeries | Iterable[Candle] | Mapping[str, Any] | Any
 """A series, candles, columns by name, an Arrow table, a pandas or a polars frame."""
@@ -164,23 +164,6 @@ class CandleReader(Protocol):
 
         :param after: the last key of the page before.
         """
-        ...
-
-
-class LakeFile(Protocol):
-    """A Parquet file and the series that its candles belong to."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def key(self) -> SeriesKey: ...
-
-
-class Lake(Protocol):
-    """Where raw files are kept by job."""
-
-    def job_files(self, job_id: str, /) -> Sequence[LakeFile]:
-        """The files of a job; none if there is no such job."""
         ...
 
 

@@ -20,9 +20,10 @@ from jts_storage.errors import InvalidData, NotFound
 from jts_storage.models import Models
 from jts_storage.models.document_repository import ReadOnlyDocuments
 from jts_storage.models.table_repository import ReadOnly
-from jts_storage.ports.candles import CandleReader, Lake
+from jts_storage.ports.candles import CandleReader
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.history import View
+from jts_storage.ports.lake import Lake
 from jts_storage.ports.models import Model
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.unit_of_work import UnitOfWork

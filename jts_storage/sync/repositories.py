@@ -26,8 +26,9 @@ from jts_storage.domain.snapshot import Snapshot
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.subscriptions import PlainEvent
 from jts_storage.domain.symbol import Symbol
-from jts_storage.ports.candles import CandleData, Lake
+from jts_storage.ports.candles import CandleData
 from jts_storage.ports.events import E_co
+from jts_storage.ports.lake import Lake
 from jts_storage.ports.models import Model
 from jts_storage.ports.unit_of_work import R
 from jts_storage.sync.declared import Blocking

@@ -279,18 +279,7 @@ class CommitClock:
         series: Sequence[str] | None,
         symbols_above: int | None = None,
     ) -> None:
-        one: Bson = {
-            "id": place.id,
-            # The stage before has set `value`, the highest of the versions of this place.
-            "version": {"$subtract": ["$value", versions - 1]},
-            "owner": {"$literal": self._owner},
-            "until": from_now(LEASE),
-            "eventKeys": {"$literal": event_keys},
-            "series": {"$literal": series},
-        }
-        if place.unit is not None:
-            one["unit"] = {"$literal": place.unit}
-        gone = self._leftovers.due
+        gone, one = self._leftovers.due, self._entry(place, versions, event_keys, series)
         # All of them lie behind whatever `present` said before, to this millisecond.
         lowest = {"$max": [{"$add": ["$value", 1]}, now()]}
         value = {"$add": [lowest, versions - 1]}
@@ -323,6 +312,25 @@ class CommitClock:
         place.subscriptions = [Listed.of(each) for each in found.get(LISTED, ())]
         if symbols_above is not None:
             place.symbols_version = int(found["symbols"])
+
+    def _entry(
+        self,
+        place: Place,
+        versions: int,
+        event_keys: Sequence[str] | None,
+        series: Sequence[str] | None,
+    ) -> Bson:
+        """The place as the clock lists it, for the stage behind the one that sets `value`."""
+        entry: Bson = {
+            "id": place.id,
+            "version": {"$subtract": ["$value", versions - 1]},  # `value` is the highest of them
+            "owner": {"$literal": self._owner},
+            "until": from_now(LEASE),
+            "eventKeys": {"$literal": event_keys},
+            "series": {"$literal": series},
+        }
+        unit: Bson = {} if place.unit is None else {"unit": {"$literal": place.unit}}
+        return entry | unit
 
     async def _tick(self, change: Sequence[Bson], there: Bson, wanted: Bson) -> Bson | None:
         # Not repeated: a place that was taken without our knowledge would hold others up.

@@ -15,8 +15,9 @@ from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
-from jts_storage.ports.candles import CandleReader, Lake
+from jts_storage.ports.candles import CandleReader
 from jts_storage.ports.history import View
+from jts_storage.ports.lake import Lake
 from jts_storage.unit_of_work.kept_candles import Purges
 
 

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache, reduce
+from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,12 @@ def _overridden(module: str) -> Iterator[str]:
             yield from (
                 f"{module}: {base.__name__}.{name}" for base in foreign if name in vars(base)
             )
+
+
+def test_the_dialect_of_clickhouse_is_the_one_that_its_package_names() -> None:
+    """It is registered, so that SQLAlchemy does not look for it in every package."""
+    from sqlalchemy.dialects import registry
+
+    (named,) = entry_points(group="sqlalchemy.dialects", name="clickhouse")
+    importlib.import_module("jts_storage.clickhouse")
+    assert registry.load("clickhouse") is named.load()
