@@ -143,7 +143,7 @@ def clickhouse_of(folder: Path | str, *, is_embedded: bool) -> Any:
         return work(*given)
 
     config = SimpleNamespace(is_embedded=is_embedded, hosts=[str(folder)])
-    return SimpleNamespace(config=config, run=run)
+    return SimpleNamespace(config=config, is_embedded=is_embedded, run=run)
 
 
 def test_one_disk_of_this_machine_is_told_once(
