@@ -52,6 +52,7 @@ docs: $(INSTALLED) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 nightly: $(INSTALLED) ## everything, with long faults, many more examples, and branch coverage
+	@$(PIP) install --quiet --group lock  # uv makes the environments of an example's tests
 	@$(PYTEST) --hypothesis-profile=nightly $(COVERAGE) $(PYTEST_ARGS)
 
 newest: ## the suite with the newest release of every library, upper bounds or not, on its own
