@@ -16,8 +16,12 @@ from itertools import combinations
 from pathlib import Path
 
 GENERATED = (
-    *("sync/repositories.py", "sync/usecases.py", "sync/backup.py"),
-    *("remote/repositories.py", "remote/methods.py", "proto/"),
+    "sync/repositories.py",
+    "sync/usecases.py",
+    "sync/backup.py",
+    "remote/repositories.py",
+    "remote/methods.py",
+    "proto/",
 )
 LEFT_OUT = ("testing/", *GENERATED)
 LONG_FILE, LONG_FUNCTION = 400, 40

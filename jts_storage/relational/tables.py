@@ -34,7 +34,7 @@ from jts_storage.models.types import milliseconds
 
 
 class _Moment(TypeDecorator[datetime]):
-    """A time as each database takes it: the kit's own statements leave it to the database."""
+    """A time, in PostgreSQL with its zone and of milliseconds."""
 
     impl = DateTime
     cache_ok = True

@@ -172,6 +172,18 @@ def test_what_is_left_out_of_the_drivers_is_there_when_it_is_used() -> None:
     assert done == {"requests": [False, True], "dates": [0, "2026-01-02"], "variable": False}
 
 
+def test_the_engine_is_opened_before_it_is_imported(engine_used: Callable[[str], None]) -> None:
+    engine_used("chDB")
+    done = run(
+        "import json, sys\n"
+        "from jts_storage.loading_internals import open_library\n"
+        "open_library()\n"
+        "maps = open('/proc/self/maps').read()\n"
+        "print(json.dumps(['_chdb' in maps, 'chdb._chdb' in sys.modules]))\n"
+    )
+    assert done == [True, False]
+
+
 def test_opening_tells_one_line(tmp_path: Path) -> None:
     told = _log_of_opening(tmp_path)
     assert len(told) == 1

@@ -72,7 +72,8 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     | {"mongo.leases", "mongo.manager", "relational.manager"}
     | {"unit_of_work.clock", "unit_of_work.publisher"},
     "backend": EVERYTHING,
-    "loading": CORE | {"clickhouse", "settings"},
+    "loading": CORE | {"clickhouse", "loading_internals", "settings"},
+    "loading_internals": frozenset(),
     "composition": EVERYTHING,
     "limiting": EVERYTHING,
     "sharing": EVERYTHING,
