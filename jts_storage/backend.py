@@ -16,6 +16,7 @@ from jts_storage._runtime.imports import without_collections
 from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.revision import DocumentPurge
 from jts_storage.errors import StorageError
 from jts_storage.loading import loaded_clickhouse
 from jts_storage.local_servers.extras import check_installed
@@ -260,15 +261,19 @@ class StoreBackend:
         self.stores.delivery.deliver_now()
 
     async def _begin_history(self) -> None:
+        """Note since when history is kept: if it fails, before this process writes anything."""
+        try:
+            await self._note_history()
+        except StorageError:
+            self.stores.clock.before_writing(self._note_history)
+            log.warning("The first commit will note since when history is kept.", exc_info=True)
+
+    async def _note_history(self) -> None:
+        from jts_storage import composition
         from jts_storage.unit_of_work.moments import Moments
 
-        try:
-            from jts_storage import composition
-
-            applied = await composition.opening(self.settings, self.stores).history_applied()
-            await Moments(self.stores, applied).begin(is_kept=self.settings.history)
-        except StorageError:
-            log.warning("Since when history is kept could not be noted.", exc_info=True)
+        applied = await composition.opening(self.settings, self.stores).history_applied()
+        await Moments(self.stores, applied).begin(is_kept=self.settings.history)
 
     async def _forget_history(self, done: Recovered | None = None) -> None:
         """Delete what is older than the settings want; what cannot be is deleted another time.
@@ -335,19 +340,10 @@ class StoreBackend:
 
         return await Moments(self.stores).view(moment)
 
-    async def purge_documents(
-        self,
-        collection: str,
-        identity: str | None,
-        before: AsOf | None,
-        *,
-        despite_snapshots: bool,
-    ) -> int:
+    async def purge_documents(self, asked: DocumentPurge) -> int:
         from jts_storage.unit_of_work.moments import Moments
 
-        return await Moments(self.stores).purge_documents(
-            collection, identity, before, despite_snapshots=despite_snapshots
-        )
+        return await Moments(self.stores).purge_documents(asked)
 
     @property
     def data_sets(self) -> StoredDataSets:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.data_sets import DataSet, DataSetQuery
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.revision import DocumentPurge
 from jts_storage.ports.backtests import BacktestReader, BacktestStore
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.data_sets import DataSetReader
@@ -62,17 +62,7 @@ class Readable(Protocol):
 
     async def as_of(self, moment: AsOf) -> View: ...
 
-    async def data_set(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        market: Market | None = None,
-        exchange: str | None = None,
-        as_of: AsOf | None = None,
-    ) -> DataSet: ...
+    async def data_set(self, asked: DataSetQuery) -> DataSet: ...
 
     async def fingerprint(self, data_set: DataSet) -> str: ...
 
@@ -136,14 +126,7 @@ class ReadStores(Protocol):
 
     async def as_of(self, moment: AsOf) -> PastView: ...
 
-    async def purge_documents(
-        self,
-        collection: str,
-        identity: str | None,
-        before: AsOf | None,
-        *,
-        despite_snapshots: bool,
-    ) -> int: ...
+    async def purge_documents(self, asked: DocumentPurge) -> int: ...
 
 
 class ReadableStores:
@@ -162,12 +145,12 @@ class ReadableStores:
 
     @property
     def formulas(self) -> FormulaStore:
-        purge = partial(self._stores.purge_documents, "formulas")
+        purge = self._stores.purge_documents
         return TimedFormulas(self._stores.readers.formulas, self.as_of, purge)
 
     @property
     def strategies(self) -> StrategyStore:
-        purge = partial(self._stores.purge_documents, "strategies")
+        purge = self._stores.purge_documents
         return TimedStrategies(self._stores.readers.strategies, self.as_of, purge)
 
     @property
@@ -187,20 +170,8 @@ class ReadableStores:
     async def as_of(self, moment: AsOf) -> View:
         return KeptView.of(await self._stores.as_of(moment), self._stores.purges)
 
-    async def data_set(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        market: Market | None = None,
-        exchange: str | None = None,
-        as_of: AsOf | None = None,
-    ) -> DataSet:
-        return await self._data_sets.of(
-            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
-        )
+    async def data_set(self, asked: DataSetQuery) -> DataSet:
+        return await self._data_sets.of(asked)
 
     async def fingerprint(self, data_set: DataSet) -> str:
         return await self._data_sets.fingerprint(data_set)
@@ -273,9 +244,8 @@ class ReadableStorage(ABC):
             timeframe, or no history of the moment is kept.
         :raises NotFound: there is no such snapshot.
         """
-        return await self._opened.readable.data_set(
-            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
-        )
+        asked = DataSetQuery(timeframe, start, end, keys, market, exchange, as_of)
+        return await self._opened.readable.data_set(asked)
 
     async def fingerprint(self, data_set: DataSet) -> str:
         """Return a text that changes with any candle of a data set.

@@ -18,6 +18,7 @@ from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.revision import DocumentPurge
 from jts_storage.errors import FolderInUse, StorageError
 from jts_storage.loading import loaded_clickhouse
 from jts_storage.local_servers import at_rest
@@ -171,14 +172,7 @@ class ReadingBackend:
     async def as_of(self, moment: AsOf) -> PastView:
         _refuse("moments of the past")
 
-    async def purge_documents(
-        self,
-        collection: str,
-        identity: str | None,
-        before: AsOf | None,
-        *,
-        despite_snapshots: bool,
-    ) -> int:
+    async def purge_documents(self, asked: DocumentPurge) -> int:
         _refuse("history")
 
     async def _opened_few(self) -> bool:

@@ -19,6 +19,7 @@ REPOSITORIES = PACKAGE / "sync" / "repositories.py"
 USE_CASES = PACKAGE / "sync" / "usecases.py"
 BACKUPS = PACKAGE / "sync" / "backup.py"
 ORDER = (
+    "entered",
     "events",
     "candles",
     "ingest",
@@ -192,7 +193,7 @@ def imported(module: ast.Module, source: str, *, everything: bool = False) -> se
 def is_twin_name(name: str) -> bool:
     ends = ("Reader", "Repository", "Store", "Collector")
     is_named_so = name.endswith(ends) and name != "BackupRepository"  # which is a folder
-    return is_named_so or name in {"UnitOfWork", "AcquiredSlot"}
+    return is_named_so or name in {"UnitOfWork", "AcquiredSlot", "EnteredOnce"}
 
 
 def is_port(node: ast.stmt) -> bool:

@@ -27,10 +27,10 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.columns import Columns, empty
-from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.enums import Market
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
-from jts_storage.domain.resampling import check_coarser, zone_name
+from jts_storage.domain.resampling import zone_name
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.streams import ReadsPieces
@@ -107,19 +107,6 @@ class CandlesAsOf(ReadsPieces):
         ends = start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP
         columns = await self._read(statements.select_count(self._source, bounded=True), key, *ends)
         return int(columns["rows"][0]) if columns else 0
-
-    async def resample(
-        self,
-        key: SeriesKey,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        timezone: str = "UTC",
-    ) -> CandleSeries:
-        check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
-        zone = zone_name(timezone)
-        return (await self.get_range(key, start, end)).resample(timeframe, timezone=zone)
 
     async def read_pieces(
         self, key: SeriesKey, first: int, last: int, rows: int

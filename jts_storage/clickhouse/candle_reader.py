@@ -35,11 +35,12 @@ from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
+from jts_storage.domain.coarser import CoarserQuery
 from jts_storage.domain.columns import FIELDS
-from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery, rows_at_once
-from jts_storage.domain.resampling import check_coarser, zone_name
+from jts_storage.domain.resampling import zone_name
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.streams import ReadsPieces
@@ -162,31 +163,21 @@ class ClickHouseCandleReader(ReadsPieces):
             NumberOfCandles(*ends), key, lambda: self._count(key, *ends, bounded=bounded)
         )
 
-    async def resample(
-        self,
-        key: SeriesKey,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        timezone: str = "UTC",
-    ) -> CandleSeries:
-        target = member(Timeframe, timeframe, "timeframe")
-        check_coarser(key.timeframe, target)
-        ends, zone = checks.range_ms(start, end), zone_name(timezone)
+    async def read_coarser(self, asked: CoarserQuery) -> CandleSeries:
+        key, target, zone = asked.key, asked.target, asked.timezone
         columns = await self._read(
             lambda source: statements.select_resampled(
                 source, key.timeframe, target, is_utc=zone == "UTC"
             ),
             key,
-            *ends,
+            asked.first,
+            asked.last,
             settings=statements.RESAMPLE_SETTINGS,
             timezone=zone,
         )
         # ClickHouse's sums wrap around silently; those in Python are checked.
         if columns and may_overflow(columns):
-            series = await self.get_range(key, start, end)
-            return series.resample(target, timezone=timezone)
+            return await super().read_coarser(asked)
         return series_from_columns(SeriesKey(key.symbol, target, key.exchange), columns)
 
     async def read_pieces(

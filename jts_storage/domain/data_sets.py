@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -14,8 +14,8 @@ import numpy as np
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, UInt64Array
-from jts_storage.domain.enums import Timeframe, member
-from jts_storage.domain.moments import Commit
+from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.errors import InvalidData
 
@@ -23,6 +23,19 @@ PREFIX: Final = "jts1d:"
 """What the fingerprint of a data set begins with."""
 
 _WRAP = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class DataSetQuery:
+    """Which candles are to be named, as `Storage.data_set` is asked for them."""
+
+    timeframe: Timeframe
+    start: datetime
+    end: datetime
+    keys: Iterable[SeriesKey] | None = None
+    market: Market | None = None
+    exchange: str | None = None
+    as_of: AsOf | None = None
 
 
 @dataclass(frozen=True, slots=True)

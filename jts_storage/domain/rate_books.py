@@ -82,6 +82,26 @@ class Exhausted:
     limit: PerDay
 
 
+@dataclass(frozen=True, slots=True)
+class SlotRequest:
+    """A slot of all limits of an account, as stores are asked for it.
+
+    :param name: one that no other slot has.
+    :param longest: after so many seconds it counts as left.
+    """
+
+    key: LimitKey
+    limits: Sequence[Limit]
+    name: str
+    cost: int
+    longest: float
+
+    @property
+    def lease(self) -> int:
+        """How long it may be held, in microseconds."""
+        return lease_of(self.longest)
+
+
 @dataclass(slots=True)
 class Book:
     """The slots and the days of one account.
@@ -96,13 +116,12 @@ class Book:
     days: dict[str, list[int]] = field(default_factory=dict)
     span: int = 0
 
-    def take(
-        self, limits: Sequence[Limit], slot: str, cost: int, lease: int, at: Moment
-    ) -> Granted | Refused | Exhausted:
+    def take(self, asked: SlotRequest, at: Moment) -> Granted | Refused | Exhausted:
         """Take a slot of all limits, or of none.
 
         One of this name that is in flight was taken by a call whose answer was lost: it is undone.
         """
+        limits, slot, cost, lease = asked.limits, asked.name, asked.cost, asked.lease
         self.settle(limits, at)
         if slot in self.slots and not self.slots[slot][HAS_LEFT]:
             self._undo(slot)
@@ -121,17 +140,18 @@ class Book:
             used[1] += cost
         return self._granted(limits, at)
 
-    def leave(self, limits: Sequence[Limit], slot: str, cost: int, lease: int, at: Moment) -> None:
+    def leave(self, asked: SlotRequest, at: Moment) -> None:
         """Count a slot as left from now on, also one whose lease is over, or which was lost."""
-        self.settle(limits, at)
-        entered = self.slots[slot][ENTERED] if slot in self.slots else at.now
-        self.slots[slot] = [entered, at.now, lease, cost, 1]
+        self.settle(asked.limits, at)
+        known = self.slots.get(asked.name)
+        entered = at.now if known is None else known[ENTERED]
+        self.slots[asked.name] = [entered, at.now, asked.lease, asked.cost, 1]
 
-    def forget(self, limits: Sequence[Limit], slot: str, at: Moment) -> None:
+    def forget(self, asked: SlotRequest, at: Moment) -> None:
         """Undo `take`: nobody has used the slot."""
-        self.settle(limits, at)
-        if slot in self.slots:
-            self._undo(slot)
+        self.settle(asked.limits, at)
+        if asked.name in self.slots:
+            self._undo(asked.name)
 
     def settle(self, limits: Sequence[Limit], at: Moment) -> None:
         """Begin new days, end leases that are over, and drop what counts no more."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from jts_storage.domain.moments import Commit
+from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.errors import InUse, InvalidData, NotFound
 
 E = TypeVar("E")
@@ -31,6 +31,21 @@ class Revision(Generic[E]):
     def is_deletion(self) -> bool:
         """Whether the commit deleted the document."""
         return self.entity is None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPurge:
+    """Whose former versions are to be erased, as `FormulaStore.purge_history` is asked for it.
+
+    :param identity: of one document; of all of the collection if None.
+    :param before: only what was over by this moment.
+    :param despite_snapshots: what snapshots show, too.
+    """
+
+    collection: str
+    identity: str | None
+    before: AsOf | None
+    despite_snapshots: bool
 
 
 def not_kept(collection: str, identity: str, version: int) -> NotFound:

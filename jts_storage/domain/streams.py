@@ -8,13 +8,14 @@ from datetime import datetime
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.coarser import ReadsCoarser
 from jts_storage.domain.columns import concatenate
 from jts_storage.domain.panel_query import ReadsPanels, rows_at_once
 from jts_storage.domain.series import CandleSeries
 
 
-class ReadsPieces(ReadsPanels):
-    """The part of a `CandleReader` that reads what may not fit into memory."""
+class ReadsPieces(ReadsPanels, ReadsCoarser):
+    """The parts of a `CandleReader` that read many series, coarser candles, and long series."""
 
     async def stream(
         self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144

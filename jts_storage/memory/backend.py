@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.revision import DocumentPurge
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -117,17 +118,8 @@ class InMemoryBackend:
     async def as_of(self, moment: AsOf) -> InMemoryView:
         return view(self._database, moment)
 
-    async def purge_documents(
-        self,
-        collection: str,
-        identity: str | None,
-        before: AsOf | None,
-        *,
-        despite_snapshots: bool,
-    ) -> int:
-        return purge_documents(
-            self._database, collection, identity, before, despite_snapshots=despite_snapshots
-        )
+    async def purge_documents(self, asked: DocumentPurge) -> int:
+        return purge_documents(self._database, asked)
 
     @property
     def data_sets(self) -> InMemoryDataSets:

@@ -104,17 +104,6 @@ class InMemoryCandleRepository(ReadsPieces):
             self._all(key).slice(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
         )
 
-    async def resample(
-        self,
-        key: SeriesKey,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        timezone: str = "UTC",
-    ) -> CandleSeries:
-        return self._all(key).slice(start, end).resample(timeframe, timezone=timezone)
-
     async def read_pieces(
         self, key: SeriesKey, first: int, last: int, rows: int
     ) -> AsyncIterator[CandleSeries]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jts_storage.domain import checks
 from jts_storage.domain.moments import AsOf, Commit, checked, in_the_future, version_at
 from jts_storage.domain.results import Page
-from jts_storage.domain.revision import nothing_of
+from jts_storage.domain.revision import DocumentPurge, nothing_of
 from jts_storage.domain.snapshot import Snapshot, new_name
 from jts_storage.errors import Conflict, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -82,15 +82,9 @@ def view(database: MemoryDatabase, moment: AsOf) -> InMemoryView:
     )
 
 
-def purge_documents(
-    database: MemoryDatabase,
-    table: str,
-    identity: str | None,
-    before: AsOf | None,
-    *,
-    despite_snapshots: bool,
-) -> int:
+def purge_documents(database: MemoryDatabase, asked: DocumentPurge) -> int:
     """Erase what documents were, as far as it was over by a moment; return how many revisions."""
+    table, identity, before = asked.collection, asked.identity, asked.before
     with database.lock:
         version = database.version if before is None else version_of(database, before, "before")
         wanted = None if identity is None else known_as(identity)
@@ -101,7 +95,7 @@ def purge_documents(
         }
         if identity is not None and not found:
             raise nothing_of(table, identity)
-        if not despite_snapshots:
+        if not asked.despite_snapshots:
             snapshots = {name: each.commit.version for name, each in database.snapshots.items()}
             for place, revisions in found.items():
                 refuse_pinned(place, revisions, version, snapshots)

@@ -11,7 +11,7 @@ from jts_storage.domain.rate_books import (
     Exhausted,
     Granted,
     Refused,
-    lease_of,
+    SlotRequest,
     present,
 )
 from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimitState
@@ -28,24 +28,15 @@ class InMemoryRateLimits:
         self._books: dict[LimitKey, Book] = {}
 
     async def take(
-        self,
-        key: LimitKey,
-        limits: Sequence[Limit],
-        slot: str,
-        cost: int,
-        longest: float,
-        *,
-        patience: float | None = None,
+        self, slot: SlotRequest, *, patience: float | None = None
     ) -> Granted | Refused | Exhausted:
-        return self._book(key).take(limits, slot, cost, lease_of(longest), self._clock())
+        return self._book(slot.key).take(slot, self._clock())
 
-    async def leave(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
-    ) -> None:
-        self._book(key).leave(limits, slot, cost, lease_of(longest), self._clock())
+    async def leave(self, slot: SlotRequest) -> None:
+        self._book(slot.key).leave(slot, self._clock())
 
-    async def forget(self, key: LimitKey, limits: Sequence[Limit], slot: str) -> None:
-        self._book(key).forget(limits, slot, self._clock())
+    async def forget(self, slot: SlotRequest) -> None:
+        self._book(slot.key).forget(slot, self._clock())
 
     async def state(self, key: LimitKey, limits: Sequence[Limit]) -> RateLimitState:
         book = deepcopy(self._books.get(key, Book()))

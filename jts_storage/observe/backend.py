@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.data_sets import DataSet
-from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.data_sets import DataSet, DataSetQuery
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
 from jts_storage.observe.proxies import Observation, ObservedUnitOfWork
@@ -116,25 +112,8 @@ class ObservedReadable:
         view = await self._told("as_of", partial(self._backend.readable.as_of, moment))
         return self._observation.view(view)
 
-    async def data_set(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        market: Market | None = None,
-        exchange: str | None = None,
-        as_of: AsOf | None = None,
-    ) -> DataSet:
-        work = partial(
-            self._backend.readable.data_set,
-            *(timeframe, start, end),
-            keys=keys,
-            market=market,
-            exchange=exchange,
-            as_of=as_of,
-        )
+    async def data_set(self, asked: DataSetQuery) -> DataSet:
+        work = partial(self._backend.readable.data_set, asked)
         return cast(DataSet, await self._told("data_set", work))
 
     async def fingerprint(self, data_set: DataSet) -> str:

@@ -3,6 +3,7 @@
 
 from jts_storage.ports.backtests import BacktestReader, BacktestRepository, BacktestStore
 from jts_storage.ports.candles import CandleReader, CandleRepository, CandleStore
+from jts_storage.ports.entered import EnteredOnce
 from jts_storage.ports.events import (
     ALL_EVENTS,
     EventCollector,
@@ -41,6 +42,7 @@ __all__ = [
     "CandleStore",
     "CheckpointReader",
     "CheckpointRepository",
+    "EnteredOnce",
     "EventCollector",
     "EventHandler",
     "EventPublisher",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import From, PlainEvent, SubscriptionState
+from jts_storage.ports.entered import EnteredOnce
 
 E_co = TypeVar("E_co", bound=DomainEvent, covariant=True)
 
@@ -69,7 +69,7 @@ class EventCollector(Protocol):
         ...
 
 
-class Subscription(Protocol[E_co]):
+class Subscription(EnteredOnce, Protocol[E_co]):
     """The events of one subscriber: at least once, in the order of their commits.
 
     Use it once, as an asynchronous context manager, and iterate within: that waits for events, and
@@ -109,16 +109,6 @@ class Subscription(Protocol[E_co]):
     async def acknowledge(self) -> None:
         """Store that all events had so far are dealt with, so that none of them comes again."""
         ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
 
 
 class Subscriptions(Protocol):

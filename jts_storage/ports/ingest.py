@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.ports.entered import EnteredOnce
 
 
-class LiveIngest(Protocol):
+class LiveIngest(EnteredOnce, Protocol):
     """Takes single candles as a collector gets them, and commits many at once.
 
     Use it once, as an asynchronous context manager. Candles are committed in units of work of its
@@ -57,13 +57,3 @@ class LiveIngest(Protocol):
     def commits(self) -> int:
         """How many commits have stored them."""
         ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
 
-from jts_storage.domain.rate_books import Exhausted, Granted, Refused
+from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
 from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimits, RateLimitState, Slot
 
 
@@ -98,30 +98,19 @@ class RateLimitStore(Protocol):
     """
 
     async def take(
-        self,
-        key: LimitKey,
-        limits: Sequence[Limit],
-        slot: str,
-        cost: int,
-        longest: float,
-        *,
-        patience: float | None = None,
+        self, slot: SlotRequest, *, patience: float | None = None
     ) -> Granted | Refused | Exhausted:
         """Take a slot of all limits, or of none and say when one may be free.
 
-        :param slot: a name for it that nobody else uses.
-        :param longest: after so many seconds it counts as left.
         :param patience: seconds that a store need not exceed by much which has to be waited for.
         """
         ...
 
-    async def leave(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
-    ) -> None:
+    async def leave(self, slot: SlotRequest) -> None:
         """Count a slot as left from now on, one whose lease is over, or which was lost, too."""
         ...
 
-    async def forget(self, key: LimitKey, limits: Sequence[Limit], slot: str) -> None:
+    async def forget(self, slot: SlotRequest) -> None:
         """Undo `take`, as if it had never been: nobody has used the slot."""
         ...
 

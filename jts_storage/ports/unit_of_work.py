@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 from jts_storage.domain.results import CommitResult
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.ports.candles import CandleRepository
+from jts_storage.ports.entered import EnteredOnce
 from jts_storage.ports.events import EventCollector
 from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.ingestion import IngestionRepository
@@ -38,7 +38,7 @@ class Repositories(Protocol):
 R = TypeVar("R")
 
 
-class UnitOfWork(Repositories, Protocol):
+class UnitOfWork(EnteredOnce, Repositories, Protocol):
     """Changes in every store that become visible together, or not at all.
 
     Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
@@ -69,13 +69,3 @@ class UnitOfWork(Repositories, Protocol):
         Who leaves the block without it and without `commit` finds in the log what was dropped.
         """
         ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...

@@ -13,7 +13,14 @@ from math import inf
 from time import monotonic, time_ns
 from typing import Any, Final
 
-from jts_storage.domain.rate_books import Exhausted, Granted, Refused, days_of, lease_of, windows_of
+from jts_storage.domain.rate_books import (
+    Exhausted,
+    Granted,
+    Refused,
+    SlotRequest,
+    days_of,
+    windows_of,
+)
 from jts_storage.domain.rate_limits import (
     SECOND,
     Day,
@@ -90,17 +97,11 @@ class RedisRateLimits:
         self._noted: dict[LimitKey, dict[str, tuple[int, int]]] = {}
 
     async def take(
-        self,
-        key: LimitKey,
-        limits: Sequence[Limit],
-        slot: str,
-        cost: int,
-        longest: float,
-        *,
-        patience: float | None = None,
+        self, slot: SlotRequest, *, patience: float | None = None
     ) -> Granted | Refused | Exhausted:
+        key, limits = slot.key, slot.limits
         days = days_of(limits)
-        answer = await self._called("take", key, limits, slot, cost, lease_of(longest))
+        answer = await self._called("take", key, limits, slot.name, slot.cost, slot.lease)
         kind = answer[0]
         if kind == "refused":
             return Refused(answer[2])
@@ -110,13 +111,11 @@ class RedisRateLimits:
         await self._note(key, days, answer)
         return Granted(max(0, min(left)), min(answer[3], default=None))
 
-    async def leave(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
-    ) -> None:
-        await self._called("leave", key, limits, slot, cost, lease_of(longest))
+    async def leave(self, slot: SlotRequest) -> None:
+        await self._called("leave", slot.key, slot.limits, slot.name, slot.cost, slot.lease)
 
-    async def forget(self, key: LimitKey, limits: Sequence[Limit], slot: str) -> None:
-        await self._called("forget", key, limits, slot)
+    async def forget(self, slot: SlotRequest) -> None:
+        await self._called("forget", slot.key, slot.limits, slot.name)
 
     async def state(self, key: LimitKey, limits: Sequence[Limit]) -> RateLimitState:
         answer = await self._called("state", key, limits)

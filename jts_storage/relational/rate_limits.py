@@ -33,7 +33,7 @@ from jts_storage.domain.rate_books import (
     Exhausted,
     Granted,
     Refused,
-    lease_of,
+    SlotRequest,
     present,
     windows_of,
 )
@@ -117,35 +117,26 @@ class SqliteRateLimits:
         self._connection, self._file, self._thread = None, None, _thread()
 
     async def take(
-        self,
-        key: LimitKey,
-        limits: Sequence[Limit],
-        slot: str,
-        cost: int,
-        longest: float,
-        *,
-        patience: float | None = None,
+        self, slot: SlotRequest, *, patience: float | None = None
     ) -> Granted | Refused | Exhausted:
         def work(book: Book) -> Granted | Refused | Exhausted:
             at = self._clock()
-            wait = self._silence(limits, at.now)
-            return Refused(wait) if wait else book.take(limits, slot, cost, lease_of(longest), at)
+            wait = self._silence(slot.limits, at.now)
+            return Refused(wait) if wait else book.take(slot, at)
 
-        return await self._changed(key, work, "taking a slot", patience)
+        return await self._changed(slot.key, work, "taking a slot", patience)
 
-    async def leave(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
-    ) -> None:
+    async def leave(self, slot: SlotRequest) -> None:
         def work(book: Book) -> None:
-            book.leave(limits, slot, cost, lease_of(longest), self._clock())
+            book.leave(slot, self._clock())
 
-        await self._changed(key, work, "giving a slot back")
+        await self._changed(slot.key, work, "giving a slot back")
 
-    async def forget(self, key: LimitKey, limits: Sequence[Limit], slot: str) -> None:
+    async def forget(self, slot: SlotRequest) -> None:
         def work(book: Book) -> None:
-            book.forget(limits, slot, self._clock())
+            book.forget(slot, self._clock())
 
-        await self._changed(key, work, "giving a slot back")
+        await self._changed(slot.key, work, "giving a slot back")
 
     async def state(self, key: LimitKey, limits: Sequence[Limit]) -> RateLimitState:
         def work(connection: sqlite3.Connection) -> RateLimitState:

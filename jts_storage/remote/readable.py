@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jts_storage.domain.arrow import open_parquet
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.data_sets import DataSet, DataSetQuery
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel import CandlePanel
@@ -159,19 +158,15 @@ class RemoteReadable:
             RemotePastStrategies(Target(connection, "PastStrategies", view=commit)),
         )
 
-    async def data_set(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        market: Market | None = None,
-        exchange: str | None = None,
-        as_of: AsOf | None = None,
-    ) -> DataSet:
+    async def data_set(self, asked: DataSetQuery) -> DataSet:
         return await self._storage.data_set(
-            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+            asked.timeframe,
+            asked.start,
+            asked.end,
+            keys=asked.keys,
+            market=asked.market,
+            exchange=asked.exchange,
+            as_of=asked.as_of,
         )
 
     async def fingerprint(self, data_set: DataSet) -> str:

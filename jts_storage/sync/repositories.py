@@ -35,6 +35,29 @@ from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 
 
+class EnteredOnce:
+    """A context manager that is entered once."""
+
+    _twin: ports.EnteredOnce
+
+    def __init__(self, portal: Portal, twin: ports.EnteredOnce) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._twin.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._portal.call(self._twin.__aexit__(kind, error, traceback))
+
+
 class EventCollector:
     """Where a unit of work takes events."""
 
@@ -54,7 +77,7 @@ class EventCollector:
         self._twin.add(event)
 
 
-class Subscription(Generic[E_co]):
+class Subscription(EnteredOnce, Generic[E_co]):
     """The events of one subscriber: at least once, in the order of their commits.
 
     Use it once, as an asynchronous context manager, and iterate within: that waits for events, and
@@ -72,7 +95,7 @@ class Subscription(Generic[E_co]):
     _twin: ports.Subscription[E_co]
 
     def __init__(self, portal: Portal, twin: ports.Subscription[E_co]) -> None:
-        self._portal = portal
+        super().__init__(portal, twin)
         self._twin = twin
 
     def __iter__(self) -> Iterator[E_co]:
@@ -102,19 +125,6 @@ class Subscription(Generic[E_co]):
     def acknowledge(self) -> None:
         """Store that all events had so far are dealt with, so that none of them comes again."""
         self._portal.call(self._twin.acknowledge())
-
-    def __enter__(self) -> Self:
-        self._portal.call(self._twin.__aenter__())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self._portal.call(self._twin.__aexit__(kind, error, traceback))
 
 
 class CandleReader:
@@ -604,7 +614,7 @@ class CandleRepository(CandleReader):
         return self._portal.call(self._twin.delete_range(key, start, end))
 
 
-class LiveIngest:
+class LiveIngest(EnteredOnce):
     """Takes single candles as a collector gets them, and commits many at once.
 
     Use it once, as an asynchronous context manager. Candles are committed in units of work of its
@@ -621,7 +631,7 @@ class LiveIngest:
     _twin: ports.LiveIngest
 
     def __init__(self, portal: Portal, twin: ports.LiveIngest) -> None:
-        self._portal = portal
+        super().__init__(portal, twin)
         self._twin = twin
 
     def add(self, key: SeriesKey, candle: Candle) -> None:
@@ -658,19 +668,6 @@ class LiveIngest:
     def commits(self) -> int:
         """How many commits have stored them."""
         return self._twin.commits
-
-    def __enter__(self) -> Self:
-        self._portal.call(self._twin.__aenter__())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self._portal.call(self._twin.__aexit__(kind, error, traceback))
 
 
 class SymbolReader:
@@ -1522,7 +1519,7 @@ class Repositories:
         return EventCollector(self._portal, self._twin.events)
 
 
-class UnitOfWork(Repositories):
+class UnitOfWork(EnteredOnce, Repositories):
     """Changes in every store that become visible together, or not at all.
 
     Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
@@ -1559,16 +1556,3 @@ class UnitOfWork(Repositories):
         Who leaves the block without it and without `commit` finds in the log what was dropped.
         """
         self._portal.call(self._twin.rollback())
-
-    def __enter__(self) -> Self:
-        self._portal.call(self._twin.__aenter__())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self._portal.call(self._twin.__aexit__(kind, error, traceback))

@@ -64,7 +64,6 @@ _FENCE_POLL_SECONDS = 0.002
 _TICKS = 5
 """Attempts at a place: the clock may have to be made, and a fence may rise just before each."""
 
-
 log = logging.getLogger(__name__)
 
 
@@ -94,9 +93,10 @@ class CommitClock:
         self._before_writing = action
 
     async def begin_writing(self) -> None:
-        if self._before_writing is not None:
-            await self._before_writing()
-            self._before_writing = None
+        while (action := self._before_writing) is not None:
+            await action()  # may name what is to be done next
+            if self._before_writing is action:
+                self._before_writing = None
 
     async def start(self) -> None:
         """Make the clock if there is none yet, ahead of every version that is stored."""

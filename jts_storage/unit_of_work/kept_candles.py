@@ -14,7 +14,8 @@ from typing import Protocol
 from jts_storage.domain import checks
 from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.coarser import CoarserQuery
+from jts_storage.domain.enums import Market
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
@@ -121,16 +122,9 @@ class KeptCandles(ReadsPieces):
         await self._check(key)
         return found
 
-    async def resample(
-        self,
-        key: SeriesKey,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        timezone: str = "UTC",
-    ) -> CandleSeries:
-        found = await self._candles.resample(key, timeframe, start, end, timezone=timezone)
+    async def read_coarser(self, asked: CoarserQuery) -> CandleSeries:
+        key, zone = asked.key, asked.timezone
+        found = await self._candles.resample(key, asked.target, *asked.ends, timezone=zone)
         await self._check(key)
         return found
 

@@ -15,6 +15,7 @@ from bson import Int64
 from jts_storage.clickhouse.as_of import CandlesAsOf
 from jts_storage.domain.beginnings import before_history
 from jts_storage.domain.moments import AsOf, Commit, checked, in_the_future, version_at
+from jts_storage.domain.revision import DocumentPurge
 from jts_storage.mongo.adopting import adopt
 from jts_storage.mongo.forgetting import FormerRevisions
 from jts_storage.mongo.manager import Bson, Collection
@@ -164,20 +165,13 @@ class Moments:
         candles: int = await self._stores.clickhouse.run(forget, before, snapshots)
         return candles + sum(revisions)
 
-    async def purge_documents(
-        self,
-        collection: str,
-        identity: str | None,
-        before: AsOf | None,
-        *,
-        despite_snapshots: bool,
-    ) -> int:
+    async def purge_documents(self, asked: DocumentPurge) -> int:
         """Erase revisions that were over by a moment; see `FormulaStore.purge_history`."""
         # Snapshots that are being created, too, have a place in the clock until they are stored.
-        version = await self.settled(before, "before")
-        snapshots = {} if despite_snapshots else await self.snapshots.versions()
-        former = FormerRevisions(self._stores.mongo, collection)
-        return await former.purge(identity, version, snapshots)
+        version = await self.settled(asked.before, "before")
+        snapshots = {} if asked.despite_snapshots else await self.snapshots.versions()
+        former = FormerRevisions(self._stores.mongo, asked.collection)
+        return await former.purge(asked.identity, version, snapshots)
 
     async def view(self, as_of: AsOf) -> StoredView:
         stores, version = self._stores, await self.version(as_of)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.results import Page
-from jts_storage.domain.revision import Revision
+from jts_storage.domain.revision import DocumentPurge, Revision
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import InvalidData
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.history import View
 from jts_storage.ports.strategies import StrategyReader
 
-
-class Purge(Protocol):
-    """Erases what one document was, or all of a collection, up to a moment."""
-
-    async def __call__(
-        self, identity: str | None, before: AsOf | None, *, despite_snapshots: bool
-    ) -> int: ...
+Purge: TypeAlias = Callable[[DocumentPurge], Awaitable[int]]
 
 
 class KeptFormulas(FormulaReader, Protocol):
@@ -78,7 +72,8 @@ class TimedFormulas:
         before: AsOf | None = None,
         despite_snapshots: bool = False,
     ) -> int:
-        return await self._purge(formula_id, before, despite_snapshots=despite_snapshots)
+        asked = DocumentPurge("formulas", formula_id, before, despite_snapshots)
+        return await self._purge(asked)
 
     async def get_by_category(
         self, category: FormulaCategory, *, limit: int = 1_000, after: str | None = None
@@ -137,7 +132,8 @@ class TimedStrategies:
         before: AsOf | None = None,
         despite_snapshots: bool = False,
     ) -> int:
-        return await self._purge(strategy_id, before, despite_snapshots=despite_snapshots)
+        asked = DocumentPurge("strategies", strategy_id, before, despite_snapshots)
+        return await self._purge(asked)
 
     async def get_by_formula(
         self, formula_id: str, *, limit: int = 1_000, after: str | None = None

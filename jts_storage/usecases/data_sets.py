@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 
 from jts_storage.domain.backtest import BacktestConfig
-from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import (
     DataSet,
+    DataSetQuery,
     Verification,
     checked_fingerprint,
     fingerprint_of,
 )
-from jts_storage.domain.enums import Market, Timeframe, member
-from jts_storage.domain.moments import AsOf
+from jts_storage.domain.enums import Market, member
 from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.errors import InvalidData
 from jts_storage.ports.data_sets import DataSetReader
@@ -27,24 +24,15 @@ class DataSets:
     def __init__(self, reader: DataSetReader) -> None:
         self._reader = reader
 
-    async def of(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None,
-        market: Market | None,
-        exchange: str | None,
-        as_of: AsOf | None,
-    ) -> DataSet:
-        asked = PanelQuery.of(timeframe, start, end, keys, exchange)
+    async def of(self, asked: DataSetQuery) -> DataSet:
+        start, end, market = asked.start, asked.end, asked.market
+        wanted = PanelQuery.of(asked.timeframe, start, end, asked.keys, asked.exchange)
         if market is not None:
             symbols = await self._reader.symbols_of(member(Market, market, "market"))
-            asked = replace(asked, symbols=symbols)
-        commit = await self._reader.commit(as_of)
-        found = tuple(await self._reader.rows(asked, commit))
-        return DataSet(asked.timeframe, start, end, found, commit)
+            wanted = replace(wanted, symbols=symbols)
+        commit = await self._reader.commit(asked.as_of)
+        found = tuple(await self._reader.rows(wanted, commit))
+        return DataSet(wanted.timeframe, start, end, found, commit)
 
     async def fingerprint(self, data_set: DataSet) -> str:
         commit = await self._reader.commit(data_set.commit)

@@ -16,7 +16,7 @@ from typing import Final
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage._runtime.tasks import run_to_the_end, stopped
-from jts_storage.domain.rate_books import Exhausted, Granted, Refused
+from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
 from jts_storage.domain.rate_limits import (
     SECOND,
     Limit,
@@ -197,8 +197,7 @@ class SharedRateLimiter:
 
         async def take() -> None:
             patience = None if left is None else max(0.0, left)
-            given = asked.key, asked.limits, slot, asked.cost, asked.longest
-            answers.append(await self._store.take(*given, patience=patience))
+            answers.append(await self._store.take(asked.slot(slot), patience=patience))
 
         try:
             await run_to_the_end(take())
@@ -210,7 +209,7 @@ class SharedRateLimiter:
 
     async def _forget(self, asked: _Asked, slot: str) -> None:
         try:
-            await self._store.forget(asked.key, asked.limits, slot)
+            await self._store.forget(asked.slot(slot))
         except StorageError as exc:
             _tell_lost(asked, exc)
 
@@ -237,7 +236,7 @@ class SharedRateLimiter:
     async def _told(self, asked: _Asked, slot: str) -> bool:
         """Whether the store knows that a slot is left."""
         try:
-            await self._store.leave(asked.key, asked.limits, slot, asked.cost, asked.longest)
+            await self._store.leave(asked.slot(slot))
         except StorageError as exc:
             if not self._left:
                 _tell_lost(asked, exc)
@@ -252,6 +251,9 @@ class _Asked:
     cost: int
     timeout: float | None
     longest: float
+
+    def slot(self, name: str) -> SlotRequest:
+        return SlotRequest(self.key, self.limits, name, self.cost, self.longest)
 
 
 class StoredSlot:

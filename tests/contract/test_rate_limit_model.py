@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from jts_storage.domain.rate_books import Exhausted, Granted, Refused
+from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
 from jts_storage.domain.rate_limits import Limit, LimitKey, PerDay, PerMinute, PerSecond
 from jts_storage.local_servers.redis import LocalRedis
 from jts_storage.memory.rate_limits import InMemoryRateLimits
@@ -115,7 +115,7 @@ def machine(make: Callable[[SetClock], RateLimitStore]) -> type[RuleBasedStateMa
             self.number += 1
             slot = f"s{self.number}"
             used = self.model.used(self.now)
-            answer = self.call(self.store.take(KEY, LIMITS, slot, cost, lease))
+            answer = self.call(self.store.take(SlotRequest(KEY, LIMITS, slot, cost, lease)))
             second, minute, day = (
                 each.limit - cost - one for each, one in zip(LIMITS, used, strict=True)
             )
@@ -134,14 +134,14 @@ def machine(make: Callable[[SetClock], RateLimitStore]) -> type[RuleBasedStateMa
         def leave(self, slot: str) -> None:
             asked = self.model.asked.get(slot)
             if asked is not None and asked.is_in_flight(self.now):
-                self.call(self.store.leave(KEY, LIMITS, slot, asked.cost, 1.0))
+                self.call(self.store.leave(SlotRequest(KEY, LIMITS, slot, asked.cost, 1.0)))
                 asked.left = self.now
 
         @rule(slot=consumes(slots))
         def forget(self, slot: str) -> None:
             asked = self.model.asked.get(slot)
             if asked is not None and asked.is_in_flight(self.now):
-                self.call(self.store.forget(KEY, LIMITS, slot))
+                self.call(self.store.forget(SlotRequest(KEY, LIMITS, slot, 1, 1.0)))
                 del self.model.asked[slot]
 
         @rule(
@@ -164,9 +164,9 @@ def machine(make: Callable[[SetClock], RateLimitStore]) -> type[RuleBasedStateMa
         @rule(cost=st.integers(1, 3))
         def waiting_as_long_as_told_is_not_too_long(self, cost: int) -> None:
             """A microsecond less, and none would have been free."""
-            answer = self.call(self.store.take(KEY, LIMITS, "probe", cost, 1.0))
+            answer = self.call(self.store.take(SlotRequest(KEY, LIMITS, "probe", cost, 1.0)))
             if isinstance(answer, Granted):
-                self.call(self.store.forget(KEY, LIMITS, "probe"))
+                self.call(self.store.forget(SlotRequest(KEY, LIMITS, "probe", 1, 1.0)))
             elif isinstance(answer, Refused) and answer.wait > 1:
                 before = self.now + timedelta(microseconds=answer.wait - 1)
                 second, minute, _ = self.model.used(before)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import bson
@@ -12,9 +11,7 @@ from bson.errors import BSONError
 from jts_storage.clickhouse.questions import answer
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain import checks
-from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.data_sets import DataSet
-from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.data_sets import DataSet, DataSetQuery
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.outcomes import Outcome, unit_id
 from jts_storage.domain.subscriptions import Interest, SubscriptionState
@@ -150,20 +147,8 @@ class _ServedStorage:
     async def as_of(self, moment: AsOf) -> Commit:
         return (await self._backend.readable.as_of(moment)).commit
 
-    async def data_set(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        market: Market | None = None,
-        exchange: str | None = None,
-        as_of: AsOf | None = None,
-    ) -> DataSet:
-        return await self._backend.readable.data_set(
-            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
-        )
+    async def data_set(self, *given: Any, **more: Any) -> DataSet:
+        return await self._backend.readable.data_set(DataSetQuery(*given, **more))
 
     async def fingerprint(self, data_set: DataSet) -> str:
         checks.instance(data_set, DataSet, "data_set")

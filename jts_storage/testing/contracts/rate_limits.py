@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jts_storage.domain.rate_books import Exhausted, Granted, Moment, Refused
+from jts_storage.domain.rate_books import Exhausted, Granted, Moment, Refused, SlotRequest
 from jts_storage.domain.rate_limits import (
     SECOND,
     Limit,
@@ -53,10 +53,10 @@ class _Account:
 
     async def take(self, cost: int = 1, *, longest: float = 30.0, slot: str = "") -> Any:
         name = slot or f"slot-{next(self._names)}"
-        return await self.store.take(self.key, self.limits, name, cost, longest)
+        return await self.store.take(SlotRequest(self.key, self.limits, name, cost, longest))
 
     async def leave(self, slot: str, cost: int = 1) -> None:
-        await self.store.leave(self.key, self.limits, slot, cost, 30.0)
+        await self.store.leave(SlotRequest(self.key, self.limits, slot, cost, 30.0))
 
     async def used(self) -> list[int]:
         return [each.used for each in (await self.store.state(self.key, self.limits)).limits]
@@ -104,7 +104,7 @@ class RateLimitStoreContract:
         await one.leave("of the other")
         clock.go_on(1.2)
         await one.take(slot="forgotten")
-        await rate_limit_store.forget(KIS, one.limits, "forgotten")
+        await rate_limit_store.forget(SlotRequest(KIS, one.limits, "forgotten", 1, 1.0))
         assert await both.used() == [0, 3, 3]
         assert isinstance(await both.take(), Refused)
 
@@ -259,7 +259,7 @@ class RateLimitStoreContract:
         await kis.take(slot="of yesterday", longest=1)
         clock.go_on(3)
         assert isinstance(await kis.take(), Granted)
-        await rate_limit_store.forget(KIS, kis.limits, "of yesterday")
+        await rate_limit_store.forget(SlotRequest(KIS, kis.limits, "of yesterday", 1, 1.0))
         assert await kis.used() == [1, 1]
 
     async def test_a_day_of_25_hours_is_one_day(
@@ -298,17 +298,17 @@ class RateLimitStoreContract:
         by_day = _Account(rate_limit_store, PerDay(1, timezone="Asia/Seoul"), key=LimitKey("day"))
         assert isinstance(await by_day.take(slot="a"), Granted)
         await by_day.leave("a")
-        await rate_limit_store.forget(by_day.key, by_day.limits, "of nobody")
+        await rate_limit_store.forget(SlotRequest(by_day.key, by_day.limits, "of nobody", 1, 1.0))
         clock.go_on(-86_400)
         assert isinstance(await by_day.take(), Exhausted)
 
     async def test_what_was_not_used_is_undone(self, rate_limit_store: RateLimitStore) -> None:
         kis = _Account(rate_limit_store, PerSecond(1), PerDay(1))
         await kis.take(slot="mine")
-        await rate_limit_store.forget(KIS, kis.limits, "mine")
+        await rate_limit_store.forget(SlotRequest(KIS, kis.limits, "mine", 1, 1.0))
         assert await kis.used() == [0, 0]
         assert isinstance(await kis.take(), Granted)
-        await rate_limit_store.forget(KIS, kis.limits, "of nobody")
+        await rate_limit_store.forget(SlotRequest(KIS, kis.limits, "of nobody", 1, 1.0))
         assert await kis.used() == [1, 1]
 
     async def test_a_call_that_is_repeated_counts_once(

@@ -14,11 +14,11 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges, SeriesChanges
 from jts_storage.domain.changes import compare, pieces, rows_by_day
+from jts_storage.domain.coarser import CoarserQuery, ReadsCoarser
 from jts_storage.domain.columns import FIELDS
-from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
-from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
@@ -45,7 +45,7 @@ class StoredCandles(CandleReader, Protocol):
     async def symbols_of(self, market: Market) -> frozenset[str]: ...
 
 
-class StagedCandles(ReadsPanels):
+class StagedCandles(ReadsPanels, ReadsCoarser):
     """A `CandleRepository` whose writes stay here until they are handed over.
 
     :param symbols: as this unit of work has them, if it has symbols.
@@ -197,19 +197,11 @@ class StagedCandles(ReadsPanels):
         affected = await self._stored.count(key, *ends)
         return stored - affected + len(await self.get_range(key, *ends))
 
-    async def resample(
-        self,
-        key: SeriesKey,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        timezone: str = "UTC",
-    ) -> CandleSeries:
-        if key not in self._changes:
-            return await self._stored.resample(key, timeframe, start, end, timezone=timezone)
-        check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
-        return (await self.get_range(key, start, end)).resample(timeframe, timezone=timezone)
+    async def read_coarser(self, asked: CoarserQuery) -> CandleSeries:
+        key, zone = asked.key, asked.timezone
+        if key in self._changes:
+            return await super().read_coarser(asked)
+        return await self._stored.resample(key, asked.target, *asked.ends, timezone=zone)
 
     async def stream(
         self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jts_storage.domain.rate_books import Granted, Refused
+from jts_storage.domain.rate_books import Granted, Refused, SlotRequest
 from jts_storage.domain.rate_limits import LimitKey, PerDay, PerSecond, RateLimits
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.relational import rate_limits
@@ -26,10 +26,10 @@ ONE = (PerSecond(1), PerDay(10))
 async def test_what_counts_survives_the_process(tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     first = SqliteRateLimits(path)
-    assert isinstance(await first.take(KEY, ONE, "a", 1, 30), Granted)
+    assert isinstance(await first.take(SlotRequest(KEY, ONE, "a", 1, 30)), Granted)
     await first.close()
     second = SqliteRateLimits(path)
-    assert isinstance(await second.take(KEY, ONE, "b", 1, 30), Refused)
+    assert isinstance(await second.take(SlotRequest(KEY, ONE, "b", 1, 30)), Refused)
     await second.close()
 
 
@@ -73,14 +73,14 @@ async def test_a_file_that_was_deleted_is_left_for_the_new_one_after_a_window(
 ) -> None:
     clock = SetClock()
     one, other = (SqliteRateLimits(tmp_path / "limits.db", clock) for _ in range(2))
-    assert isinstance(await one.take(KEY, ONE, "a", 1, 30), Granted)
+    assert isinstance(await one.take(SlotRequest(KEY, ONE, "a", 1, 30)), Granted)
     for each in [*tmp_path.iterdir()]:  # noqa: ASYNC240
         each.unlink()
-    assert await one.take(KEY, ONE, "b", 1, 30) == Refused(2_000_001)
-    assert await other.take(KEY, ONE, "c", 1, 30) == Refused(2_000_001)
+    assert await one.take(SlotRequest(KEY, ONE, "b", 1, 30)) == Refused(2_000_001)
+    assert await other.take(SlotRequest(KEY, ONE, "c", 1, 30)) == Refused(2_000_001)
     clock.go_on(2.000_001)
-    assert isinstance(await other.take(KEY, ONE, "c", 1, 30), Granted)
-    assert isinstance(await one.take(KEY, ONE, "b", 1, 30), Refused)
+    assert isinstance(await other.take(SlotRequest(KEY, ONE, "c", 1, 30)), Granted)
+    assert isinstance(await one.take(SlotRequest(KEY, ONE, "b", 1, 30)), Refused)
     assert await one.accounts("kis") == ["main"]
     await one.close()
     await other.close()
@@ -91,7 +91,7 @@ async def test_a_power_cut_takes_no_more_than_a_second(tmp_path: Path) -> None:
     found = []
     for synced in (0.0, float("inf")):  # long ago, and just now
         store._synced = synced
-        await store.take(KEY, ONE, f"of {synced}", 1, 30)
+        await store.take(SlotRequest(KEY, ONE, f"of {synced}", 1, 30))
         assert store._connection is not None
         found.append(store._connection.execute("PRAGMA synchronous").fetchone())
     assert found == [(2,), (1,)], "FULL, and NORMAL"
@@ -110,14 +110,14 @@ async def test_a_file_that_is_locked_for_long_is_told(
 ) -> None:
     monkeypatch.setattr(rate_limits, "_LOCK_SECONDS", 0.1)
     store = SqliteRateLimits(tmp_path / "limits.db")
-    await store.take(KEY, ONE, "a", 1, 30)
+    await store.take(SlotRequest(KEY, ONE, "a", 1, 30))
     await store.close()
     holder = sqlite3.connect(store.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(ConnectionFailed, match=f"locked for 0.1 s by process {os.getpid()}"):
-        await store.take(KEY, ONE, "b", 1, 30)
+        await store.take(SlotRequest(KEY, ONE, "b", 1, 30))
     holder.close()
-    assert isinstance(await store.take(KEY, ONE, "b", 1, 30), Refused)
+    assert isinstance(await store.take(SlotRequest(KEY, ONE, "b", 1, 30)), Refused)
     await store.close()
 
 
@@ -127,7 +127,7 @@ async def test_who_asks_with_little_patience_waits_for_no_lock_longer(
     monkeypatch.setattr(rate_limits, "_LOCK_SECONDS", 600.0)
     store = SqliteRateLimits(tmp_path / "limits.db")
     limiter = SharedRateLimiter(RateLimits(kis=ONE), store)
-    await store.take(KEY, ONE, "a", 1, 30)
+    await store.take(SlotRequest(KEY, ONE, "a", 1, 30))
     holder = sqlite3.connect(store.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
 
@@ -145,12 +145,12 @@ async def test_who_asks_with_little_patience_waits_for_no_lock_longer(
 @pytest.mark.parametrize("text", ["nonsense", "[[[1]]", "{}", "[[], []]"])
 async def test_a_book_that_cannot_be_read_gives_nothing(tmp_path: Path, text: str) -> None:
     store = SqliteRateLimits(tmp_path / "limits.db")
-    await store.take(KEY, ONE, "a", 1, 30)
+    await store.take(SlotRequest(KEY, ONE, "a", 1, 30))
     with sqlite3.connect(store.path) as connection:
         connection.execute("UPDATE rate_limits SET book = ?", (text,))
     connection.close()
     with pytest.raises(StorageError, match=r"cannot be read.*delete it"):
-        await store.take(KEY, ONE, "b", 1, 30)
+        await store.take(SlotRequest(KEY, ONE, "b", 1, 30))
     await store.close()
 
 
@@ -159,7 +159,7 @@ async def test_no_database_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all, but long enough to be looked at" * 50)
     store = SqliteRateLimits(path)
     with pytest.raises(StorageError, match=r"no SQLite database.*delete it") as told:
-        await store.take(KEY, ONE, "a", 1, 30)
+        await store.take(SlotRequest(KEY, ONE, "a", 1, 30))
     assert not isinstance(told.value, ConnectionFailed)  # which would be asked again and again
     await store.close()
 

@@ -11,7 +11,7 @@ import redis
 
 from jts_storage.cache import values
 from jts_storage.cache.backend import Cache
-from jts_storage.domain.rate_books import Granted, Refused
+from jts_storage.domain.rate_books import Granted, Refused, SlotRequest
 from jts_storage.domain.rate_limits import SECOND, LimitKey, PerMinute, PerSecond
 from jts_storage.errors import ConnectionFailed
 from jts_storage.redis.rate_limits import RedisRateLimits, manager_for
@@ -125,14 +125,14 @@ async def test_rate_limits_are_not_free_after_a_failover(sentinels: Sentinels) -
     store = RedisRateLimits(manager_for(RedisConfig(sentinels.url, timeout=5)))
     await store.reset()
     for name in "abc":
-        assert isinstance(await store.take(key, limits, name, 1, 30), Granted)
+        assert isinstance(await store.take(SlotRequest(key, limits, name, 1, 30)), Granted)
     await asyncio.to_thread(sentinels.fail_over)
     begun = time.monotonic()
     answer = None
     while not isinstance(answer, Refused):
         assert time.monotonic() - begun < 30
         try:
-            answer = await store.take(key, limits, "d", 1, 30)
+            answer = await store.take(SlotRequest(key, limits, "d", 1, 30))
         except ConnectionFailed:
             await asyncio.sleep(0.05)
     assert answer.wait > 55 * SECOND, "the minute that the new one does not know of has to pass"

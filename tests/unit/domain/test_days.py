@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jts_storage.domain.rate_books import Exhausted
+from jts_storage.domain.rate_books import Exhausted, SlotRequest
 from jts_storage.domain.rate_limits import SECOND, LimitKey, PerDay, microseconds_of, zone
 from jts_storage.memory.rate_limits import InMemoryRateLimits
 from jts_storage.testing.contracts.rate_limits import SetClock
@@ -59,10 +59,10 @@ async def test_a_quota_is_given_once_a_day_where_clocks_change_at_midnight(
     store, key, limits = InMemoryRateLimits(clock), LimitKey("kis"), (PerDay(1, timezone=name),)
 
     async def given(slot: str) -> bool:
-        answer = await store.take(key, limits, slot, 1, 0.1)
+        answer = await store.take(SlotRequest(key, limits, slot, 1, 0.1))
         if isinstance(answer, Exhausted):
             return False
-        await store.leave(key, limits, slot, 1, 0.1)
+        await store.leave(SlotRequest(key, limits, slot, 1, 0.1))
         return True
 
     assert await given("of the day before")

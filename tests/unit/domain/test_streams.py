@@ -23,7 +23,7 @@ SERIES = make_candles(KEY, 40)
 class Pieces(ReadsPieces):
     """Reads pieces of these lengths."""
 
-    read_panel = panel_sizes = symbols_of = None  # type: ignore[assignment]
+    read_panel = panel_sizes = symbols_of = get_range = None  # type: ignore[assignment]
 
     def __init__(self, lengths: list[int]) -> None:
         self.lengths = lengths

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from jts_storage import Storage
-from jts_storage.domain.rate_books import Granted, Refused
+from jts_storage.domain.rate_books import Granted, Refused, SlotRequest
 from jts_storage.domain.rate_limits import (
-    Limit,
     LimitKey,
     PerDay,
     PerMinute,
@@ -38,19 +36,10 @@ class SlowStore(InMemoryRateLimits):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def take(
-        self,
-        key: LimitKey,
-        limits: Sequence[Limit],
-        slot: str,
-        cost: int,
-        longest: float,
-        *,
-        patience: float | None = None,
-    ) -> Any:
+    async def take(self, slot: SlotRequest, *, patience: float | None = None) -> Any:
         self.asked += 1
         self._answer()
-        found = await super().take(key, limits, slot, cost, longest)
+        found = await super().take(slot)
         await self.answers.wait()
         return found
 
@@ -375,11 +364,11 @@ async def test_a_wait_is_a_bound_and_no_promise() -> None:
     clock = SetClock()
     store = InMemoryRateLimits(clock)
     limits = ONE["kis"]
-    assert isinstance(await store.take(KEY, limits, "a", 1, 30), Granted)
+    assert isinstance(await store.take(SlotRequest(KEY, limits, "a", 1, 30)), Granted)
     clock.go_on(0.5)
-    assert await store.take(KEY, limits, "b", 1, 30) == Refused(1_000_001)
-    await store.forget(KEY, limits, "a")
-    assert isinstance(await store.take(KEY, limits, "b", 1, 30), Granted)
+    assert await store.take(SlotRequest(KEY, limits, "b", 1, 30)) == Refused(1_000_001)
+    await store.forget(SlotRequest(KEY, limits, "a", 1, 1.0))
+    assert isinstance(await store.take(SlotRequest(KEY, limits, "b", 1, 30)), Granted)
 
 
 async def test_a_slot_whose_lease_ended_on_its_way_is_asked_for_again(
