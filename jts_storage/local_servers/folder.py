@@ -174,10 +174,16 @@ class ServerFolder:
         return None
 
     def last_port(self) -> int | None:
-        """Return where the server listened the last time."""
+        """Return where the server listened the last time.
+
+        In a copy of a folder it is None: that port is the one of the server of the original.
+        """
         try:
-            return int(json.loads(self._state.read_text())["port"])
-        except (OSError, ValueError, KeyError, TypeError):
+            told = json.loads(self._state.read_text())
+            here = str(self.path)
+            # Earlier releases did not say where it was.
+            return int(told["port"]) if told.get("folder", here) == here else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def start(self, command: ServerCommand) -> RunningServer | None:

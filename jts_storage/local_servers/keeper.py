@@ -43,7 +43,7 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
     wakeup = _wake_on(signal.SIGTERM, signal.SIGCHLD)
     users = _Users(folder)
     server = _spawn(spec)
-    _write_state(folder / "server.json", server.pid, spec["port"])
+    _write_state(folder, server.pid, spec["port"])
 
     looks_again = time.monotonic()
     while server.poll() is None:
@@ -205,9 +205,10 @@ def _stop(server: subprocess.Popen[bytes], stop_signal: int, patience: float) ->
         server.wait()
 
 
-def _write_state(path: Path, pid: int, port: int) -> None:
-    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+def _write_state(folder: Path, pid: int, port: int) -> None:
+    path, started = folder / "server.json", datetime.now(UTC).isoformat(timespec="milliseconds")
     state = {"keeper": os.getpid(), "pid": pid, "port": port, "started": started}
+    state["folder"] = str(folder)
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(state))
     draft.replace(path)  # readers never see half of it

@@ -181,7 +181,7 @@ class LocalMongod:
                 return server
             if time.monotonic() > deadline:
                 raise self._failure(f"took no writes within {timeout:g} s")
-            # Another program may have taken the port since it was chosen: then choose again.
+            # Where the port was taken meanwhile, choose again.
             if started and _PORT_TAKEN not in self._errors():
                 raise self._failure("ended while it started")
 
@@ -200,7 +200,8 @@ class LocalMongod:
         with _direct_client(server.port) as client:
             while time.monotonic() < deadline and self._folder.running() == server:
                 try:
-                    if _takes_writes(client, server.port):
+                    # Another program may have taken the port since it was chosen: a mongod, too.
+                    if _pid_of(client) == server.pid and _takes_writes(client, server.port):
                         return True
                 except AutoReconnect:
                     pass
@@ -280,6 +281,11 @@ def takes_writes(port: int) -> bool:
             return _takes_writes(client, port)
     except PyMongoError as exc:
         raise ConnectionFailed(f"The mongod of port {port} does not answer: {exc}") from exc
+
+
+def _pid_of(client: MongoClient[dict[str, Any]]) -> int:
+    """The process id of the mongod that answers."""
+    return int(client.admin.command("serverStatus", metrics=0, wiredTiger=0)["pid"])
 
 
 def _takes_writes(client: MongoClient[dict[str, Any]], port: int) -> bool:

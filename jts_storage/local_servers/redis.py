@@ -91,9 +91,11 @@ class LocalRedis:
             self._folder.join()
             self._folder.start_until(self._answers, command, timeout)
 
-    def _answers(self, _: RunningServer) -> bool:
+    def _answers(self, server: RunningServer) -> bool:
+        """Whether it takes commands, and not another Redis that took the port meanwhile."""
         try:
-            return ping(self.port).startswith("+PONG")
+            is_ours = f"process_id:{server.pid}\r\n" in _answer(self.port, "INFO server", 1.0)
+            return is_ours and ping(self.port).startswith("+PONG")
         except OSError:
             return False
 
@@ -103,7 +105,12 @@ def ping(port: int, timeout: float = 1.0) -> str:
 
     :raises OSError: nobody answers.
     """
+    return _answer(port, "PING", timeout).strip()
+
+
+def _answer(port: int, command: str, timeout: float) -> str:
+    """What a Redis answers at first."""
     with socket.create_connection((LocalRedis.host, port), timeout) as sock:
         sock.settimeout(timeout)
-        sock.sendall(b"PING\r\n")
-        return sock.recv(128).decode(errors="replace").strip()
+        sock.sendall(f"{command}\r\n".encode())
+        return sock.recv(65_536).decode(errors="replace")

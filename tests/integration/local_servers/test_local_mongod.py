@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from pymongo import MongoClient
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
-from jts_storage.local_servers.folder import ServerFolder
+from jts_storage.local_servers.folder import ServerFolder, free_port
 from jts_storage.local_servers.mongod import LocalMongod, find_mongod
 
 _USER = """
@@ -223,6 +224,47 @@ def test_a_folder_whose_port_another_mongod_took_moves_to_a_free_one(tmp_path: P
         with client(mongod) as mongo:
             mongo.test.numbers.insert_one({"_id": 2})
             assert mongo.test.numbers.distinct("_id") == [1, 2]
+
+
+def test_a_mongod_that_took_the_port_meanwhile_is_not_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look whether a port is free and the start, that of another folder may begin."""
+    with LocalMongod.acquire(tmp_path / "other") as other:
+        ports = iter([other.port])
+        monkeypatch.setattr(
+            "jts_storage.local_servers.mongod.free_port",
+            lambda last: next(ports, None) or free_port(last),
+        )
+        with LocalMongod.acquire(tmp_path / "own") as own:
+            assert next(ports, None) is None, "the taken port was tried"
+            assert own.port != other.port
+            assert dbpath(own) == str(tmp_path / "own" / "db")
+
+
+def test_copies_of_a_folder_that_start_at_once_have_a_server_each(tmp_path: Path) -> None:
+    """All of them know the port of the original."""
+    with LocalMongod.acquire(tmp_path / "original") as original:
+        port = original.port
+    copies = [tmp_path / f"copy {number}" for number in range(3)]
+    for each in copies:
+        shutil.copytree(tmp_path / "original", each)
+    with ThreadPoolExecutor() as threads:
+        servers = list(threads.map(LocalMongod.acquire, copies))
+    try:
+        assert [dbpath(each) for each in servers] == [str(each / "db") for each in copies]
+        assert port not in {each.port for each in servers}, "the original may want it back"
+    finally:
+        for server in servers:
+            server.release()
+    with LocalMongod.acquire(tmp_path / "original") as original:
+        assert original.port == port
+
+
+def dbpath(server: LocalMongod) -> str:
+    with MongoClient[dict[str, Any]]("127.0.0.1", server.port, directConnection=True) as client:
+        options = client.admin.command("getCmdLineOpts")
+    return str(options["parsed"]["storage"]["dbPath"])
 
 
 def test_a_stale_state_file_is_ignored(tmp_path: Path) -> None:
