@@ -68,6 +68,21 @@ class Kept(NamedTuple):
         return self.new is not None and self.new * _NEARLY < rows
 
 
+class Look(NamedTuple):
+    """What is stored where rows of one series are about to be written.
+
+    :param reached: the series, if anything may be stored at or behind their beginning.
+    """
+
+    reached: list[SeriesKey]
+    stored: Stored
+
+    @property
+    def version(self) -> int:
+        """The highest there, 0 if nothing is."""
+        return int(self.stored.version.max(initial=0))
+
+
 class _Late(NamedTuple):
     """Rows that come after later ones: which they are, and the version that each ended with."""
 
@@ -105,10 +120,19 @@ class CandleHistory:
             self._is_there = bool(self._manager.execute(query)[0][0])
         return self._is_there
 
-    def keep(self, rows: SeriesRows, version: int, source: str) -> Kept:
-        """Keep what these rows are about to replace under `version`."""
+    def look(self, rows: SeriesRows) -> Look:
+        """Look for what rows of one series are about to replace."""
         spans = rows.spans
         reached = self._ends.reached(spans)
+        return Look(reached, self._stored({key: (0, *spans[key]) for key in reached}))
+
+    def keep(self, rows: SeriesRows, version: int, source: str, look: Look | None = None) -> Kept:
+        """Keep what these rows are about to replace under `version`.
+
+        :param look: what was found there, if anybody has looked.
+        """
+        spans = rows.spans
+        reached = self._ends.reached(spans) if look is None else look.reached
         if not reached or not self.is_there:
             return Kept(is_append=not reached)
         since: UInt64Array | None = None
@@ -116,7 +140,7 @@ class CandleHistory:
         numbers = {key: number for number, key in enumerate(rows.keys)}
         for keys in _alike(reached, spans):
             wanted = {key: (numbers[key], *spans[key]) for key in keys}
-            stored = self._stored(wanted)
+            stored = self._stored(wanted) if look is None else look.stored
             if not len(stored.place):
                 continue
             if since is None:
@@ -169,7 +193,7 @@ class CandleHistory:
             same &= mine == theirs
         is_later = stored.version[as_slice(at)] > version
         stays = same & ~is_later
-        since[ours[stays]] = begins[stays]
+        since[as_slice(ours)] = np.where(stays, begins, 0)
         replaced = as_slice(np.flatnonzero(~(same | is_later | is_deleted)))
         self._insert(
             _part(rows, number[ours[replaced]], old.take(replaced)),
@@ -220,6 +244,8 @@ class CandleHistory:
 
     def _stored(self, wanted: Mapping[SeriesKey, Span]) -> Stored:
         """What is stored of some series."""
+        if not wanted:
+            return latest_of(0, {})
         found = self._read(statements.select_stored(self._candles, one=len(wanted) == 1), wanted)
         return latest_of(_numbers(found, wanted), found)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from jts_storage.clickhouse.candles import ClickHouseCandleWriter
+from jts_storage.clickhouse.candle_writer import ClickHouseCandleWriter
 from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore

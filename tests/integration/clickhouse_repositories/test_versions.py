@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from jts_storage.clickhouse import statements
+from jts_storage.clickhouse import candles, statements
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
@@ -137,16 +137,17 @@ async def test_writes_that_are_told_the_same_moment_get_versions_of_their_own(
 ) -> None:
     manager.execute("SYSTEM STOP MERGES candles")
     monkeypatch.setattr(statements, "select_next_version", lambda _: "SELECT toUInt64(5)")
+    monkeypatch.setattr(candles, "time_ns", lambda: 5)  # the engine's clock is this process's
     key = SeriesKey("SAME MOMENT", Timeframe.M1)
     writers = [ClickHouseCandleRepository(manager) for _ in range(4)]
     all_are_here = threading.Barrier(4)
-    write = ClickHouseCandleRepository.write
+    write = ClickHouseCandleRepository.write_found
 
     def write_together(self: ClickHouseCandleRepository, *of: Any, **more: Any) -> None:
         all_are_here.wait(20)
         write(self, *of, **more)
 
-    monkeypatch.setattr(ClickHouseCandleRepository, "write", write_together)
+    monkeypatch.setattr(ClickHouseCandleRepository, "write_found", write_together)
     await asyncio.gather(*(each.save_many(key, make_candles(key, 5)) for each in writers))
     stored = manager.execute("SELECT DISTINCT version FROM candles ORDER BY version")
     assert stored == [(5,), (6,), (7,), (8,)]

@@ -14,7 +14,7 @@ import pytest
 from bson import ObjectId
 
 from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage.clickhouse import candles
+from jts_storage.clickhouse import candle_writer
 from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.domain.moments import Commit
 from jts_storage.errors import InvalidData, StorageError
@@ -111,7 +111,7 @@ async def test_they_are_written_where_an_earlier_commit_may_still_land(
 ) -> None:
     storage.clickhouse.execute("SYSTEM STOP MERGES candles")
     await save(storage, SERIES)
-    with candles._under_way.of([KEY]):  # the thread of a cancelled commit
+    with candle_writer._under_way.of([KEY]):  # the thread of a cancelled commit
         await save(storage, SERIES)
     assert written(storage) == 400
     journal = storage._backend.stores.journal  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jts_storage import CandleSeries, SeriesKey, Storage, Timeframe
-from jts_storage.clickhouse import candles as clickhouse_candles
+from jts_storage.clickhouse import candle_writer
 from jts_storage.domain import candle_changes, checks
 from jts_storage.domain.columns import Columns
 from jts_storage.testing.factories import START
@@ -28,7 +28,7 @@ async def test_a_commit_of_many_rows_stores_what_was_staged(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, overlaps: bool
 ) -> None:
     monkeypatch.setattr(candle_changes, "MOST_IN_MEMORY", 700)
-    monkeypatch.setattr(clickhouse_candles, "WRITE_ROWS", 400)
+    monkeypatch.setattr(candle_writer, "WRITE_ROWS", 400)
     monkeypatch.setattr(journal_format, "CHUNK_ROWS", 300)
     expected: dict[SeriesKey, dict[int, int]] = {key: {} for key in KEYS}
     async with storage.unit_of_work() as uow:
