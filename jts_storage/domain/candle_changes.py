@@ -100,12 +100,13 @@ class CandleChanges:
         """Save some candles of a series; True after hundreds, to let others work for once."""
         before = len(self._loose)
         self._loose += candles
-        self._keys_of_loose += [key] * len(candles)
-        if len(self._loose) >= _LOOSE_CANDLES:
+        rows = len(self._loose)
+        self._keys_of_loose += [key] * (rows - before)
+        if rows >= _LOOSE_CANDLES:
             self._gather()
             self._spill_if_many()
             return True
-        return before // WITHOUT_A_PAUSE < len(self._loose) // WITHOUT_A_PAUSE
+        return before // WITHOUT_A_PAUSE < rows // WITHOUT_A_PAUSE
 
     def save(self, rows: SeriesRows) -> None:
         self._gather()

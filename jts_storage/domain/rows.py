@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import compress
 from operator import attrgetter
 
@@ -30,7 +31,7 @@ _ORDER = attrgetter("symbol", "exchange", "timeframe._value_")
 """As `SeriesKey.sort_key`, of thousands."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SeriesRows:
     """The rows of one series behind those of the other.
 
@@ -79,9 +80,9 @@ class SeriesRows:
         stamps = self.columns.timestamp
         return checks.from_ms(int(stamps.min())), checks.from_ms(int(stamps.max()))
 
-    @property
-    def spans(self) -> dict[SeriesKey, tuple[int, int]]:
-        """The first and the last millisecond of each series."""
+    @cached_property
+    def spans(self) -> Mapping[SeriesKey, tuple[int, int]]:
+        """The first and the last millisecond of each series: of thousands, asked for once."""
         stamps, filled = self.columns.timestamp, np.diff(self.offsets) > 0
         firsts, lasts = stamps[self.offsets[:-1][filled]], stamps[self.offsets[1:][filled] - 1]
         keys = self.keys if filled.all() else compress(self.keys, filled.tolist())

@@ -249,9 +249,9 @@ def _saved(candles: Sequence[Candle]) -> SaveResult:
 
 
 def _are_few_candles(candles: object) -> TypeGuard[Sequence[Candle]]:
-    return (
-        isinstance(candles, list | tuple)
-        and 0 < len(candles) <= _FEW_CANDLES
-        and type(candles[0]) is Candle
-        and (len(candles) == 1 or all(type(candle) is Candle for candle in candles))
-    )
+    if not isinstance(candles, (list, tuple)):  # as a union it would be made anew each time
+        return False
+    rows = len(candles)
+    if rows == 1:
+        return type(candles[0]) is Candle
+    return 0 < rows <= _FEW_CANDLES and all(type(candle) is Candle for candle in candles)
