@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from uuid import uuid4
 
 from jts_storage._runtime.tasks import run_to_the_end, stopped
@@ -29,7 +29,10 @@ class Generations(Protocol):
     async def end(self, scopes: Sequence[str], writer: str, landing: float = 0.0) -> None: ...
 
 
+@runtime_checkable
 class TellsLater(Protocol):
+    """Generations that note what could not be told, and tell it once they can."""
+
     async def tell_later(self, scopes: Sequence[str]) -> None: ...
 
 
@@ -102,5 +105,5 @@ class Writers:
             self._counters.errors += 1
             # Also one whose beginning Redis was told of: its mark may have been lost since.
             self._counters.unannounced_writes += 1
-            if (tells := getattr(self._generations, "tell_later", None)) is not None:
-                await tells(scopes)
+            if isinstance(self._generations, TellsLater):
+                await self._generations.tell_later(scopes)

@@ -21,9 +21,7 @@ from jts_storage.clickhouse.statements import parameters
 from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
-from jts_storage.clickhouse.versions import (
-    WritesUnderWay,
-)
+from jts_storage.clickhouse.versions import WritesUnderWay
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges

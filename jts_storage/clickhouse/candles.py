@@ -112,7 +112,7 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
             self._save_found(SeriesRows.of(series))
         elif len(series):
             stamps = series.columns.timestamp
-            with self._versions(key, int(stamps[0]), int(stamps[-1])) as versions:
+            with self._versions_for(key, int(stamps[0]), int(stamps[-1])) as versions:
                 self.write(series, versions(1))
         return SaveResult(len(series), duplicates, **counts)
 
@@ -133,14 +133,14 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
             self.write_found(rows, versions(1), look)
 
     def _delete_range(self, key: SeriesKey, first: int, last: int) -> int:
-        with self._versions(key, first, last) as versions:
+        with self._versions_for(key, first, last) as versions:
             return self.erase(key, first, last, versions(1))
 
     def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
-        with self._versions(key) as versions:
+        with self._versions_for(key) as versions:
             return self._import_files(key, paths, versions)
 
-    def _versions(
+    def _versions_for(
         self, key: SeriesKey, first: int = FIRST_MS, last: int = LAST_MS
     ) -> AbstractContextManager[Callable[[int], int]]:
         """Give versions to a write that has none from a unit of work.

@@ -11,11 +11,10 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import IN_ORDER, SETTINGS
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.data_sets import NOTHING, DataSet, Figures, SeriesDifference
+from jts_storage.domain.data_sets import NOTHING, WRAP, DataSet, Figures, SeriesDifference
 from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.errors import Conflict
 
-_WRAP = 2**64
 _ATTEMPTS = 5
 _FIGURES = SETTINGS | IN_ORDER
 _PLACES = SETTINGS | statements.ON_EACH_SHARD
@@ -120,7 +119,7 @@ def _by_key(asked: PanelQuery, found: Iterable[Any]) -> FiguresOf:
 
 
 def _as_figures(rows: int, total: int = 0, mixed: int = 0) -> Figures:
-    return Figures(int(rows), int(total) % _WRAP, int(mixed) % _WRAP)
+    return Figures(int(rows), int(total) % WRAP, int(mixed) % WRAP)
 
 
 def _by(asked: PanelQuery) -> tuple[str, ...]:

@@ -45,8 +45,8 @@ from jts_storage.domain.rows import SeriesRows
 Span: TypeAlias = tuple[int, int, int]
 """The number of a series, and the first and last millisecond that are wanted of it."""
 
-_ALIKE = 4
-_NEARLY = 10  # all but less than one in so many
+_ALIKE = 4  # so many times the longest of them, and a day, is what one question spans
+_NEARLY = 10  # fewer than one in so many is new
 _DELETING = {"lightweight_deletes_sync": 2}
 
 
@@ -64,7 +64,7 @@ class Kept(NamedTuple):
     new: int | None = None
 
     def compete(self, rows: int) -> bool:
-        """Whether nearly all of so many rows, the new ones among them, replace stored ones."""
+        """Whether nearly all that is about to be written, so many rows, replaces stored ones."""
         return self.new is not None and self.new * _NEARLY < rows
 
 
@@ -90,7 +90,7 @@ class _Late(NamedTuple):
     ends: UInt64Array
 
 
-class _Kept(NamedTuple):
+class _Former(NamedTuple):
     """Former rows, by series and time in one number."""
 
     place: Int64Array
@@ -215,18 +215,18 @@ class CandleHistory:
         Each counted until the first of what came after it: a row that is kept, the end of one, or
         the latest row. One that is kept already is of a commit that is applied again.
         """
-        kept, ends = self._kept(wanted, version), late.ends.copy()
+        former, ends = self._former(wanted, version), late.ends.copy()
         is_kept = np.zeros(len(ends), np.bool_)
-        if kept is not None:
+        if former is not None:
             place = places(rows.number, rows.columns.timestamp)[late.rows]
-            at = np.minimum(np.searchsorted(place, kept.place), len(place) - 1)
-            of_late = np.flatnonzero(place[at] == kept.place)
+            at = np.minimum(np.searchsorted(place, former.place), len(place) - 1)
+            of_late = np.flatnonzero(place[at] == former.place)
             at = at[of_late]
-            for event in (kept.since[of_late], kept.ended[of_late]):
+            for event in (former.since[of_late], former.ended[of_late]):
                 is_after = event > version
                 np.minimum.at(ends, at[is_after], event[is_after])
-            covers = kept.since[of_late] <= version
-            for ours, theirs in zip(rows.columns[1:], kept.columns[1:], strict=True):
+            covers = former.since[of_late] <= version
+            for ours, theirs in zip(rows.columns[1:], former.columns[1:], strict=True):
                 covers &= ours[late.rows[at]] == theirs[of_late]
             is_kept[at[covers]] = True
         chosen = late.rows[~is_kept]
@@ -249,7 +249,7 @@ class CandleHistory:
         found = self._read(statements.select_stored(self._candles, one=len(wanted) == 1), wanted)
         return latest_of(_numbers(found, wanted), found)
 
-    def _kept(self, wanted: Mapping[SeriesKey, Span], version: int) -> _Kept | None:
+    def _former(self, wanted: Mapping[SeriesKey, Span], version: int) -> _Former | None:
         """What is kept of some series and ended after a version."""
         query = statements.select_kept(self._history, one=len(wanted) == 1)
         found = self._read(query, wanted, version=version)
@@ -257,7 +257,7 @@ class CandleHistory:
             return None
         columns = columns_of(found)
         place = places(_numbers(found, wanted), columns.timestamp)
-        return _Kept(place, columns, found["since"], found["ended"])
+        return _Former(place, columns, found["since"], found["ended"])
 
     def _read(self, query: str, wanted: Mapping[SeriesKey, Span], **more: Any) -> Mapping[str, Any]:
         keys, values = list(wanted), wanted.values()

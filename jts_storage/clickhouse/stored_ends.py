@@ -14,11 +14,10 @@ from sqlalchemy import Table
 from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import history_statements as statements
 from jts_storage.clickhouse.candle_rows import KEY
+from jts_storage.clickhouse.change_log import Spans
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.domain.candle import SeriesKey
-
-Spans = Mapping[SeriesKey, tuple[int, int]]
 
 
 class StoredEnds:

@@ -59,7 +59,12 @@ class SeriesKey:
             key = cls(found["symbol"], timeframe, exchange)
             if str(key) == text:
                 return key
-        raise InvalidData("must read as KRX:005930/1m or 005930/1m", field="key", value=text)
+        raise InvalidData(
+            "must read as KRX:005930/1m or 005930/1m",
+            field="key",
+            value=text,
+            remedy="`jts-storage coverage` lists the keys of what is stored.",
+        )
 
     @property
     def sort_key(self) -> tuple[str, str, str]:

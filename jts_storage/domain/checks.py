@@ -62,7 +62,11 @@ def utc(value: object, field: str, *, row: int | None = None) -> datetime:
         raise InvalidData("is out of range", field=field, value=str(value), row=row) from exc
     if moment.microsecond % 1000 or getattr(moment, "nanosecond", 0):
         raise InvalidData(
-            "must be whole milliseconds", field=field, value=value.isoformat(), row=row
+            "must be whole milliseconds",
+            field=field,
+            value=value.isoformat(),
+            row=row,
+            remedy="Cut what is finer, as .replace(microsecond=0) does, or pandas' .floor('ms').",
         )
     if not FIRST_TIMESTAMP <= moment <= LAST_TIMESTAMP:
         raise InvalidData(

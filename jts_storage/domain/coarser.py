@@ -45,7 +45,7 @@ class ReadsCoarser(ABC):
         timezone: str = "UTC",
     ) -> CandleSeries:
         target = member(Timeframe, timeframe, "timeframe")
-        check_coarser(key.timeframe, target)
+        check_coarser(checks.instance(key, SeriesKey, "key").timeframe, target)
         ends, zone = checks.range_ms(start, end), zone_name(timezone)
         return await self.read_coarser(CoarserQuery(key, target, *ends, zone))
 

@@ -22,7 +22,8 @@ from jts_storage.errors import InvalidData
 PREFIX: Final = "jts1d:"
 """What the fingerprint of a data set begins with."""
 
-_WRAP = 2**64
+WRAP: Final = 2**64
+"""What hashes of rows are added modulo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class DataSet:
 class Figures(NamedTuple):
     """What is known of the candles of a series without having them.
 
-    :param total: the hashes of its rows added, modulo 2**64.
+    :param total: the hashes of its rows added, modulo `WRAP`.
     :param mixed: the hashes of its rows, joined by exclusive or.
     """
 
@@ -81,7 +82,7 @@ class Figures(NamedTuple):
 
     def joined(self, other: Figures) -> Figures:
         """The figures of the rows of both."""
-        total = (self.total + other.total) % _WRAP
+        total = (self.total + other.total) % WRAP
         return Figures(self.rows + other.rows, total, self.mixed ^ other.mixed)
 
 

@@ -29,6 +29,9 @@ from jts_storage.domain.rate_limits import (
 ENTERED, END, LEASE, COST, HAS_LEFT = range(5)
 """Places in what is kept of a slot. The end is when it left, or else when its lease is over."""
 
+START, USED = range(2)
+"""Places in what is kept of a day; the same of the day that was counted before it follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -107,7 +110,7 @@ class Book:
     """The slots and the days of one account.
 
     :ivar days: for each zone the start of the day, and what is used of it; and the same of the day
-        that was counted before it.
+        that was counted before it, if any was.
     :ivar span: microseconds; the longest window of any who have asked, as it may not be the
         present one's.
     """
@@ -128,7 +131,7 @@ class Book:
         spent = [
             Exhausted(each.day(at.wall).end, each)
             for each in days_of(limits)
-            if self.days[each.timezone][1] + cost > each.limit
+            if self.days[each.timezone][USED] + cost > each.limit
         ]
         if spent:
             return max(spent, key=lambda each: each.resets_at)
@@ -136,8 +139,8 @@ class Book:
         if wait:
             return Refused(wait)
         self.slots[slot] = [at.now, at.now + lease, lease, cost, 0]
-        for used in self.days.values():  # those that others limit, too
-            used[1] += cost
+        for day in self.days.values():  # those that others limit, too
+            day[USED] += cost
         return self._granted(limits, at)
 
     def leave(self, asked: SlotRequest, at: Moment) -> None:
@@ -177,7 +180,7 @@ class Book:
         """What counts now."""
         self.settle(limits, at)
         states = tuple(
-            LimitState(each, self.days[each.timezone][1], moment_of(each.day(at.wall).end))
+            LimitState(each, self.days[each.timezone][USED], moment_of(each.day(at.wall).end))
             if isinstance(each, PerDay)
             else LimitState(each, self._counted(each, at.now))
             for each in limits
@@ -201,21 +204,22 @@ class Book:
         gone = self.slots.pop(slot)
         if gone[HAS_LEFT]:  # perhaps before midnight, and not counted on this day
             return
-        for used in self.days.values():
-            used[1] = max(0, used[1] - gone[COST])
+        for day in self.days.values():
+            day[USED] = max(0, day[USED] - gone[COST])
 
     def _begin_day(self, limit: PerDay, at: Moment) -> None:
         start = limit.day(at.wall).start
         known = self.days.setdefault(limit.timezone, [start, 0])
-        before = known[3] if known[2:3] == [start] else None
-        if known[0] > start:
+        counted, previous = known[:2], known[2:]
+        before = previous[USED] if previous and previous[START] == start else None
+        if counted[START] > start:
             # The calendar was set back. What counts of the later day may have been asked on this.
             if before is not None:
-                self.days[limit.timezone] = [start, before + known[1], *known[:2]]
-        elif known[0] < start:
+                self.days[limit.timezone] = [start, before + counted[USED], *counted]
+        elif counted[START] < start:
             midnight = at.now - (at.wall - start)
             carried = sum(each[COST] for each in self.slots.values() if each[END] > midnight)
-            self.days[limit.timezone] = [start, (before or 0) + carried, *known[:2]]
+            self.days[limit.timezone] = [start, (before or 0) + carried, *counted]
 
     def _counted(self, limit: WindowLimit, now: int) -> int:
         return sum(each[COST] for each in self.slots.values() if _free_at(each, limit, now) > now)
@@ -235,7 +239,7 @@ class Book:
 
     def _granted(self, limits: Sequence[Limit], at: Moment) -> Granted:
         remaining = min(
-            each.limit - self.days[each.timezone][1]
+            each.limit - self.days[each.timezone][USED]
             if isinstance(each, PerDay)
             else each.limit - self._counted(each, at.now)
             for each in limits

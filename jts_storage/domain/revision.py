@@ -18,7 +18,7 @@ class Revision(Generic[E]):
 
     :param entity: what it then was; None if the commit deleted it.
     :param version: of the document; None for a deletion.
-    :param commit: the one that wrote it. For what was stored before history began, the beginning.
+    :param commit: the one that wrote it; of what was stored before history began, that beginning.
     :param source: what that commit's unit of work said of itself.
     """
 

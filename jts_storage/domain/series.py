@@ -328,7 +328,7 @@ def series_of(key: SeriesKey, candles: object) -> tuple[CandleSeries, int]:
     :raises InvalidData: it is a series of another key, or nothing that holds candles.
     """
     if isinstance(candles, CandleSeries):
-        if candles.key != key:
+        if candles.key != checks.instance(key, SeriesKey, "key"):
             raise InvalidData(f"the series must be of {key}", field="key", value=str(candles.key))
         return candles, 0
     columns = checked(_columns_of(candles))

@@ -21,7 +21,6 @@ from jts_storage.ports.schema import NOTHING, UNMIGRATED, Difference
 
 AGREES: Final = 0
 DIFFERS: Final = 1
-COULD_NOT_LOOK: Final = 2
 
 _PENDING: Final = "pending"
 
@@ -78,7 +77,7 @@ def agrees(found: Iterable[Difference]) -> bool:
 
 
 def exit_code(found: Sequence[Difference]) -> int:
-    """What the command ends with; `COULD_NOT_LOOK` when `check` raised instead."""
+    """What the command ends with; where `check` raised instead, it is 2 as of any command."""
     return AGREES if agrees(found) else DIFFERS
 
 

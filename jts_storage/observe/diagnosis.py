@@ -25,6 +25,7 @@ _PACKAGES: Final = (
     *("chdb", "clickhouse-driver", "clickhouse-sqlalchemy", "sqlalchemy", "pymongo", "beanie"),
     *("asyncpg", "aiosqlite", "pyarrow", "numpy", "redis", "grpcio"),
 )
+_MOST_ERRORS: Final = 20
 
 
 class LastErrors:
@@ -33,8 +34,8 @@ class LastErrors:
     A message may name a symbol or a host; a ticket goes to more eyes than the log does.
     """
 
-    def __init__(self, most: int = 20) -> None:
-        self._last: deque[tuple[datetime, Call, str]] = deque(maxlen=most)
+    def __init__(self) -> None:
+        self._last: deque[tuple[datetime, Call, str]] = deque(maxlen=_MOST_ERRORS)
 
     def begin(self, call: Call) -> _Watched:
         return _Watched(call, self._last)

@@ -110,10 +110,6 @@ class Block:
     adjusted: Adjusted = NOTHING_ADJUSTED
     broken: tuple[BrokenRow, ...] = ()
 
-    @property
-    def first_row(self) -> int:
-        return int(self.rows[0])
-
     def places(self, rows: AnyArray) -> AnyArray:
         """Where rows of the source, given by their numbers, stand in the table."""
         return np.searchsorted(self.rows, rows)

@@ -29,18 +29,12 @@ class Breaker:
         self,
         told: Callable[[State], None] | None = None,
         *,
-        failures: int = FAILURES,
-        within: float = WITHIN_SECONDS,
-        first_pause: float = FIRST_PAUSE,
-        longest_pause: float = LONGEST_PAUSE,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._told = told or _nobody
-        self._most, self._within = failures, within
-        self._first, self._longest = first_pause, longest_pause
         self._clock = clock
-        self._failures: deque[float] = deque(maxlen=failures)
-        self._pause = first_pause
+        self._failures: deque[float] = deque(maxlen=FAILURES)
+        self._pause = FIRST_PAUSE
         self._until = 0.0
         self._opened_at: float | None = None
         self._open_seconds = 0.0
@@ -83,7 +77,7 @@ class Breaker:
             self._open_seconds += self._clock() - self._opened_at
         self._opened_at = None
         self._failures.clear()
-        self._pause = self._first
+        self._pause = FIRST_PAUSE
         self._turn("closed")
 
     def failed(self, reason: Exception | None = None) -> None:
@@ -93,13 +87,13 @@ class Breaker:
         self.reason = reason
         now = self._clock()
         if self._state == "probing":
-            self._pause = min(self._pause * 2, self._longest)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
             self._open(now)
             return
         if self._state == "open":  # a call that had begun before
             return
         self._failures.append(now)
-        if len(self._failures) == self._most and now - self._failures[0] <= self._within:
+        if len(self._failures) == FAILURES and now - self._failures[0] <= WITHIN_SECONDS:
             self._open(now)
 
     def _open(self, now: float) -> None:

@@ -20,7 +20,6 @@ from jts_storage._version import __version__
 from jts_storage.domain.secret import plain
 from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
-from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems, values
 from jts_storage.remote.methods import METHODS
 from jts_storage.remote.parts import assembled
@@ -374,6 +373,3 @@ def arguments_of(given: Mapping[str, Any]) -> pb.Arguments:
 
 def _read_file(path: str | None) -> bytes | None:
     return None if path is None else Path(path).read_bytes()
-
-
-WorkStream = aio.StreamStreamCall[work.WorkRequest, work.WorkAnswer]

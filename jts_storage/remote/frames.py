@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import FIELDS, Columns, checked, concatenate, empty
+from jts_storage.domain.columns import FIELDS, Columns, concatenate, empty
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.series import CandleSeries
@@ -90,19 +90,14 @@ class Arriving:
         except (pa.ArrowException, ValueError, OSError) as exc:
             raise InvalidData(f"is no Arrow batch of such columns: {exc}", field="batch") from exc
 
-    def made(self, *, checks_rows: bool = False) -> Any:
-        """What the columns belong to.
-
-        :param checks_rows: whether each row must be a possible candle, as a stranger's must.
-        """
+    def made(self) -> Any:
+        """What the columns belong to. That its rows are possible candles is not checked."""
         message = self._message
         if message.shape == pb.Columns.TABLE:
             return pa.concat_tables(self._tables)
         columns = empty() if self._columns is None else self._columns
         if columns.rows != self._offsets[-1] or self._filled != columns.rows:
             raise InvalidData("does not hold the rows that it says", field="batch")
-        if checks_rows:
-            checked(columns)
         keys = [SeriesKey(k.symbol, _timeframe(k.timeframe), k.exchange) for k in message.keys]
         if message.shape == pb.Columns.PANEL:
             timeframe = _timeframe(message.timeframe)

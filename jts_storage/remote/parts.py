@@ -32,14 +32,9 @@ def parts_of(given: Any, *, compressed: bool = False) -> Iterator[pb.Part | Batc
 
 
 class Assembly:
-    """Puts parts together, which come one after the other.
+    """Puts parts together, which come one after the other."""
 
-    :param checks_rows: whether candles are checked, as those of a stranger must be.
-    """
-
-    def __init__(self, *, checks_rows: bool = False, most_bytes: int | None = None) -> None:
-        self._checks_rows = checks_rows
-        self._most, self._bytes = most_bytes, 0
+    def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._arriving: frames.Arriving | None = None
 
@@ -50,7 +45,6 @@ class Assembly:
 
     def add(self, part: pb.Part | Batch) -> list[Any]:
         """The value that this part completes, alone in a list, or nothing yet."""
-        self._count(part)
         if isinstance(part, Batch) and self._arriving is not None:
             self._arriving.add(part.data)
         elif isinstance(part, pb.Part) and self._arriving is None:
@@ -61,8 +55,8 @@ class Assembly:
             raise InvalidData("comes out of turn", field="part")
         if not self._arriving.is_complete:
             return []
-        arriving, self._arriving, self._bytes = self._arriving, None, 0
-        return [arriving.made(checks_rows=self._checks_rows)]
+        arriving, self._arriving = self._arriving, None
+        return [arriving.made()]
 
     def _add_value(self, part: pb.Part) -> list[Any]:
         if part.WhichOneof("piece") == "more_value":
@@ -73,16 +67,7 @@ class Assembly:
         if message.WhichOneof("kind") == "columns":
             self._arriving = frames.Arriving(message.columns)
             return []
-        self._bytes = 0
         return [values.read(message)]
-
-    def _count(self, part: pb.Part | Batch) -> None:
-        self._bytes += len(part.data) if isinstance(part, Batch) else part.ByteSize()
-        if self._most is not None and self._bytes > self._most:
-            raise StorageError(
-                f"A call is larger than {self._most:,} bytes.",
-                remedy="Send less at once.",
-            )
 
 
 async def assembled(parts: AsyncIterator[pb.Part | Batch]) -> AsyncIterator[Any]:

@@ -41,6 +41,7 @@ from jts_storage.unit_of_work.staged import (
 )
 from jts_storage.unit_of_work.staged.names import written
 from jts_storage.unit_of_work.staged.tables import StagedTables
+from jts_storage.unit_of_work.staged.taking import staged_changes
 from jts_storage.unit_of_work.under_way import Commits
 
 R = TypeVar("R")
@@ -100,7 +101,7 @@ class RemoteWork:
         return self._commits.one()
 
     async def commit(self) -> CommitResult:
-        changes, events = self._changes(), self.events.collected
+        changes, events = staged_changes(self, self._tables, self._source), self.events.collected
         is_empty = not (changes.touches_clickhouse or changes.touches_database or events)
         try:
             if is_empty and not self._session.is_open and not self._is_named:
@@ -166,19 +167,6 @@ class RemoteWork:
             session.is_lost = False
             with suppress(StorageError):
                 await self._outcome()
-
-    def _changes(self) -> CommitChanges:
-        changes = dict(self._tables.changes)
-        symbols = changes.pop(SYMBOLS, None)
-        self.candles.changes.source = self._source
-        return CommitChanges(
-            candles=self.candles.changes,
-            symbols=symbols and symbols.rows,
-            aggregates=self.ingestion.symbol_bars.changes,
-            checkpoints=self.ingestion.checkpoints.changes,
-            bars=self.ingestion.bars.changes,
-            tables=list(changes.values()),
-        )
 
 
 def _chunks(changes: CommitChanges) -> Iterator[work_pb2.Chunk]:

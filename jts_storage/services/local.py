@@ -19,7 +19,7 @@ from jts_storage.local_servers.folder import RunningServer, ServerFolder
 from jts_storage.services.doctor import Resources, problems_of, problems_of_one
 from jts_storage.services.health import why_not_well
 from jts_storage.services.listeners import is_of_another
-from jts_storage.services.programs import Program, local_programs
+from jts_storage.services.programs import local_programs
 from jts_storage.services.stack import HOST, STACK, all_ports, chosen
 from jts_storage.services.stamps import write_stamp
 from jts_storage.services.state import make_folder
@@ -50,13 +50,12 @@ class LocalUnits:
         folder: Path,
         ports: Mapping[str, int],
         *,
-        programs: Mapping[str, Program] | None = None,
         lasting: bool = False,
         resources: Resources | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.ports = ports
-        self.programs = programs or local_programs(self.folder.parent / "certificates")
+        self.programs = local_programs(self.folder.parent / "certificates")
         self._lasting = lasting
         self._resources = resources or Resources()
         self._folders: dict[str, ServerFolder] = {}

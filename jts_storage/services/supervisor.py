@@ -36,14 +36,11 @@ _DETACHED: Final = "jts_storage.services.supervisor"
 log = logging.getLogger(__name__)
 
 
-def manager_of(plan: Plan, folder: Path, program: str = "docker") -> LocalManager | DockerManager:
+def manager_of(plan: Plan, folder: Path) -> LocalManager | DockerManager:
     """The manager of what a plan says."""
     if plan.engine == "docker":
         return DockerManager(
-            plan.compose_file,
-            only=plan.names,
-            restart_unhealthy=plan.restart_unhealthy,
-            program=program,
+            plan.compose_file, only=plan.names, restart_unhealthy=plan.restart_unhealthy
         )
     return LocalManager(
         folder,
@@ -58,13 +55,10 @@ def supervise(
     plan: Plan,
     folder: StateFolder,
     started: Callable[[list[ServiceStatus]], None],
-    *,
-    changed: Callable[[list[ServiceStatus]], None] = lambda _: None,
 ) -> list[ServiceStatus]:
     """Start what a plan says, watch it until SIGTERM, Ctrl-C or a request, and stop it.
 
     :param started: called once all that can be started is.
-    :param changed: called with every later look that found something else.
     :returns: how the services are at the end.
     :raises StorageError: something stood in the way, and nothing was started.
     """
@@ -76,7 +70,7 @@ def supervise(
                 with folder.planned(plan):
                     statuses = manager.start_services()
                 _write_and_tell(statuses, folder, started)
-                asked = _watch(manager, folder, stopping, _PAUSES[plan.engine], changed)
+                asked = _watch(manager, folder, stopping, _PAUSES[plan.engine])
             except StorageError:
                 if isinstance(manager, LocalManager):
                     manager.units.leave()
@@ -158,7 +152,6 @@ def _watch(
     folder: StateFolder,
     stopping: threading.Event,
     pause: float,
-    changed: Callable[[list[ServiceStatus]], None],
 ) -> list[str]:
     """Look again and again; return who asked to stop, if it was not a signal."""
     last: list[ServiceStatus] = []
@@ -169,8 +162,6 @@ def _watch(
             if statuses != last or time.monotonic() - written > _WRITE_EVERY:
                 _write_state(statuses, folder)
                 written = time.monotonic()
-            if [_shown(each) for each in statuses] != [_shown(each) for each in last]:
-                changed(statuses)
             last = statuses
         bound(folder.log)
         asked: list[str] = []
@@ -179,10 +170,6 @@ def _watch(
         if asked:
             return asked
     return []
-
-
-def _shown(status: ServiceStatus) -> tuple[object, ...]:
-    return status.service_name, status.status, status.detail
 
 
 def _answered(manager: Supervision, folder: StateFolder) -> Iterator[str]:

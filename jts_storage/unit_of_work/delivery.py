@@ -99,15 +99,14 @@ class Delivery:
 
     async def deliver(self) -> int:
         """Deliver all waiting events that this process has handlers for; return how many."""
-        waiting = await self._outbox.types()
-        heard = self._heard(waiting)
+        heard = self._heard(await self._outbox.types())
         delivered = 0
         async for key in self._outbox.due_keys(heard):
             done = _EVENTS_AT_ONCE
             while done == _EVENTS_AT_ONCE:
                 done = await self._deliver_key(key)
                 delivered += done
-        await self._plan(waiting, heard)
+        await self._plan(heard)
         return delivered
 
     async def purge(self) -> None:
@@ -208,7 +207,7 @@ class Delivery:
             self._look_again(pause)
         return is_parked
 
-    async def _plan(self, waiting: Collection[str], heard: Collection[str]) -> None:
+    async def _plan(self, heard: Collection[str]) -> None:
         """Set the timer for the next look, also where nothing is due: handlers may come later."""
         due = await self._outbox.next_due(heard) if heard else None
         if due is not None:

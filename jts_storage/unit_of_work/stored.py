@@ -44,7 +44,7 @@ from jts_storage.unit_of_work.staged import (
 )
 from jts_storage.unit_of_work.staged.names import written
 from jts_storage.unit_of_work.staged.tables import StagedTables
-from jts_storage.unit_of_work.staged.taking import take
+from jts_storage.unit_of_work.staged.taking import staged_changes, take
 
 R = TypeVar("R")
 
@@ -128,7 +128,7 @@ class StoredWork:
             await self._transaction.ended()
             if self._unit is not None and self._unit.known is not None:
                 return self._unit.known.result()
-            version = await self._write(self._changes())
+            version = await self._write(staged_changes(self, self._tables, self._source))
             return CommitResult(None if version is None else Commit(version))
         except OutcomeUnknown as exc:
             if self._unit is None:
@@ -199,20 +199,6 @@ class StoredWork:
         # With a client that was closed, or a server that is gone, its transaction ends by itself.
         with suppress(PyMongoError):
             await self._session.end_session()
-
-    def _changes(self) -> CommitChanges:
-        changes = dict(self._tables.changes)
-        # Their versions are counted apart, since other programs write symbols, too (decision 0017).
-        symbols = changes.pop(SYMBOLS, None)
-        self.candles.changes.source = self._source
-        return CommitChanges(
-            candles=self.candles.changes,
-            symbols=symbols and symbols.rows,
-            aggregates=self.ingestion.symbol_bars.changes,
-            checkpoints=self.ingestion.checkpoints.changes,
-            bars=self.ingestion.bars.changes,
-            tables=list(changes.values()),
-        )
 
     async def _write(self, changes: CommitChanges) -> int | None:
         """Return the version of the commit; None where nothing of it has one."""

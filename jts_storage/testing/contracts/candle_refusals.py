@@ -52,12 +52,15 @@ class CandleRefusals:
             repository.get_ranges(KEY, *FOREVER),
             repository.get_latest("A"),
             repository.count("A"),
-            repository.save_many("A", make_candles(KEY, 1)),
+            repository.resample("A", Timeframe.H1, *FOREVER),
             repository.list_keys(limit=-1),
             repository.coverage_by_day(KEY, timezone=None),
         ):
             with pytest.raises(InvalidData):
                 await refused
+        for given in (make_candles(KEY, 1), list(make_candles(KEY, 1))):
+            with pytest.raises(InvalidData, match="must be a SeriesKey"):
+                await repository.save_many("A", given)
         await repository.save_many(KEY, make_candles(KEY, 1))
         seoul = ZoneInfo("Asia/Seoul")
         by_name = await repository.coverage_by_day(KEY, timezone="Asia/Seoul")

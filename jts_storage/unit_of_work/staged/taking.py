@@ -1,4 +1,4 @@
-"""Changes that another process staged, as a unit of work of this one takes them over."""
+"""What a unit of work has staged, as changes; and those of another process, taken over."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ class Staging(Protocol):
     candles: StagedCandles
     ingestion: StagedIngestion
     events: CollectedEvents
+
+
+def staged_changes(staging: Staging, tables: StagedTables, source: str) -> CommitChanges:
+    """All that is staged but the events.
+
+    :param source: what the unit of work says of itself.
+    """
+    changes = dict(tables.changes)
+    # Their versions are counted apart, since other programs write symbols, too (decision 0017).
+    symbols = changes.pop(SYMBOLS, None)
+    staging.candles.changes.source = source
+    return CommitChanges(
+        candles=staging.candles.changes,
+        symbols=symbols and symbols.rows,
+        aggregates=staging.ingestion.symbol_bars.changes,
+        checkpoints=staging.ingestion.checkpoints.changes,
+        bars=staging.ingestion.bars.changes,
+        tables=list(changes.values()),
+    )
 
 
 def take(

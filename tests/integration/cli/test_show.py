@@ -64,7 +64,8 @@ def test_a_series_is_shown(reader: Shell) -> None:
     nothing = reader("show", "KRX:005930/1m", "--start", "2025-01-01").out
     assert nothing == "No candles of KRX:005930/1m there.\n"
     assert "No candles of 005930/1m are stored" in reader("show", "005930/1m", code=2).err
-    assert "must read as KRX:005930/1m" in reader("show", "005930", code=2).err
+    mistyped = reader("show", "005930", code=2).err
+    assert "must read as KRX:005930/1m" in mistyped and "`jts-storage coverage`" in mistyped
 
 
 def test_a_question_is_answered_and_nothing_is_written(reader: Shell, shared_folder: Path) -> None:

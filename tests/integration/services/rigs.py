@@ -88,7 +88,7 @@ class LocalRig:
         os.kill(pid, signal.SIGKILL)
 
     def breaks(self, name: str) -> None:
-        programs: dict[str, Program] = self.manager.units.programs  # type: ignore[assignment]
+        programs: dict[str, Program] = self.manager.units.programs
         programs[name] = Broken(programs[name])
 
     def close(self) -> None:

@@ -26,7 +26,6 @@ from jts_storage.errors import InUse, InvalidConfiguration, StorageError
 from jts_storage.local_servers.folder import ServerCommand, ServerFolder
 from jts_storage.local_servers.redis import find_redis
 from jts_storage.services.local import LocalManager
-from jts_storage.services.programs import Program
 from jts_storage.services.stack import STACK
 from jts_storage.services.state import Plan, StateFolder
 from jts_storage.services.status import ServiceStatus
@@ -212,7 +211,7 @@ def test_a_stranger_who_answers_is_not_taken_for_ours(
     rig: LocalRig, stranger: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the ports and the start of ours somebody was faster."""
-    programs: dict[str, Program] = rig.manager.units.programs  # type: ignore[assignment]
+    programs = rig.manager.units.programs
     programs["redis"] = Deaf(programs["redis"])
     monkeypatch.setitem(STACK, "redis", replace(STACK["redis"], start_seconds=0.5))
     rig.manager.units.start("redis")
@@ -393,7 +392,7 @@ def test_a_disk_that_is_full_ends_no_supervisor(
 
     stopping = threading.Event()
     monkeypatch.setattr(manager, "monitor_health", look)
-    assert _watch(manager, folder, stopping, 0.001, lambda _: None) == []
+    assert _watch(manager, folder, stopping, 0.001) == []
 
 
 def test_those_left_running_are_taken_by_the_next_supervisor(folder: StateFolder) -> None:

@@ -66,6 +66,16 @@ def test_a_moment_that_stores_would_change_is_refused(value: object, rule: str) 
     assert (caught.value.field, caught.value.row) == ("t", 7)
 
 
+@pytest.mark.parametrize(
+    "mended",
+    [datetime.now(UTC).replace(microsecond=0), pd.Timestamp(1, unit="ns", tz="UTC").floor("ms")],
+)
+def test_what_the_error_of_a_finer_moment_proposes_is_taken(mended: datetime) -> None:
+    assert checks.utc(mended, "t") == mended
+    with pytest.raises(InvalidData, match=r"replace\(microsecond=0\).*floor\('ms'\)"):
+        checks.utc(MOMENT + timedelta(microseconds=1), "t")
+
+
 def test_a_pandas_timestamp_becomes_a_plain_datetime() -> None:
     moment = checks.utc(pd.Timestamp(MOMENT), "t")
     assert (moment, type(moment)) == (MOMENT, datetime)

@@ -163,7 +163,7 @@ def test_the_log_of_a_supervisor_is_bounded_as_well(
     folder.log.write_text("much")
     looked_at: list[Path] = []
     monkeypatch.setattr(supervisor, "bound", looked_at.append)
-    supervisor._watch(scene.manager, folder, SoManyLooks(1), 0, lambda _: None)
+    supervisor._watch(scene.manager, folder, SoManyLooks(1), 0)
     assert looked_at == [folder.log]
 
 

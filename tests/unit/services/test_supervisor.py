@@ -47,7 +47,7 @@ def test_a_full_disk_is_no_reason_to_stop_watching(
 
     monkeypatch.setattr(folder, "write_state", full)
     with caplog.at_level(logging.ERROR):
-        supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
+        supervisor._watch(scene.manager, folder, SoManyLooks(3), 0)
     assert "No space left on device" in caplog.text
     assert not (tmp_path / "state.json").exists(), "an old one is worse than none"
 
@@ -70,10 +70,10 @@ def test_that_somebody_looks_is_noted_though_nothing_changes(
     folder = StateFolder(tmp_path)
     noted: list[Any] = []
     monkeypatch.setattr(folder, "write_state", noted.append)
-    supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
+    supervisor._watch(scene.manager, folder, SoManyLooks(3), 0)
     assert len(noted) == 1
     monkeypatch.setattr(supervisor, "_WRITE_EVERY", -1.0)
-    supervisor._watch(scene.manager, folder, SoManyLooks(3), 0, lambda _: None)
+    supervisor._watch(scene.manager, folder, SoManyLooks(3), 0)
     assert len(noted) == 1 + 3
 
 
@@ -100,10 +100,10 @@ def test_what_an_earlier_supervisor_was_asked_is_not_done_by_the_next(tmp_path: 
     scene = Scene({"store": []})
     scene.manager.start_services()
     with folder.supervised():
-        assert supervisor._watch(scene.manager, folder, SoManyLooks(2), 0, lambda _: None) == []
+        assert supervisor._watch(scene.manager, folder, SoManyLooks(2), 0) == []
         assert scene.units.done.count("stop store") == 0
         (tmp_path / "requests" / "now.json").write_text(json.dumps({"do": supervisor.STOP}))
-        asks = supervisor._watch(scene.manager, folder, SoManyLooks(2), 0, lambda _: None)
+        asks = supervisor._watch(scene.manager, folder, SoManyLooks(2), 0)
         assert asks == ["now"]
 
 

@@ -109,7 +109,7 @@ def test_blocks_are_the_same_however_the_source_is_cut(
         }
     )
     found = blocks(Tables(table, lengths), rows, skip)
-    assert [block.first_row for block in found] == list(range(skip, 20, rows))
+    assert [int(block.rows[0]) for block in found] == list(range(skip, 20, rows))
     read = [value for block in found for value in block.columns.close.tolist()]
     assert read == [int(Decimal(price) * 10_000) for price in prices[skip:]]
     assert [len(block.rows) for block in found] == [block.table.num_rows for block in found]
