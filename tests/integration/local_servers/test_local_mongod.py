@@ -261,6 +261,30 @@ def test_copies_of_a_folder_that_start_at_once_have_a_server_each(tmp_path: Path
         assert original.port == port
 
 
+def test_a_copy_by_hard_links_does_not_use_the_server_of_the_original(tmp_path: Path) -> None:
+    """The links are to the locks, too, so that the server of the original seems to be its own."""
+    with LocalMongod.acquire(tmp_path / "original") as original:
+        shutil.copytree(tmp_path / "original", tmp_path / "copy", copy_function=os.link)
+        with pytest.raises(InvalidConfiguration, match="hard links"):
+            LocalMongod.acquire(tmp_path / "copy")
+        (tmp_path / "link").symlink_to(tmp_path / "original")
+        with LocalMongod.acquire(tmp_path / "link") as same:
+            assert same.pid == original.pid
+
+
+def test_a_folder_that_is_renamed_in_use_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    renamed = LocalMongod.acquire(tmp_path / "data")
+    pid = renamed.pid
+    (tmp_path / "data").rename(tmp_path / "old")
+    with LocalMongod.acquire(tmp_path / "data") as other:
+        renamed.release(is_at_rest=lambda _: True)
+        other_still = ServerFolder(tmp_path / "data").running()
+        assert other_still is not None
+        assert other_still.pid == other.pid
+        assert not (tmp_path / "data" / "at_rest.json").exists()
+    wait_until_gone(pid)
+
+
 def dbpath(server: LocalMongod) -> str:
     with MongoClient[dict[str, Any]]("127.0.0.1", server.port, directConnection=True) as client:
         options = client.admin.command("getCmdLineOpts")
