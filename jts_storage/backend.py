@@ -373,7 +373,7 @@ class StoreBackend:
         return composition.stores_of(
             self.settings,
             clickhouse=self._clickhouse,
-            mongo_uri=self._mongod.uri if self._mongod else None,
+            mongod=self._mongod,
             models=self.models,
             publisher=self.publisher,
             cache=self.cache,
