@@ -254,8 +254,8 @@ async def test_a_storage_whose_mongod_died_does_not_write_to_one_that_took_its_p
     prepared.copy(tmp_path / "other")
     with LocalMongod.acquire(tmp_path / "other" / "mongo"):
         """It has been elected once more, so that drivers take it for the later primary."""
-    fields = MongoDBFields(server_selection_timeout=0.5, max_retries=0)
-    settings = StorageSettings(data_dir=tmp_path / "data", mongo_fields=fields)
+    fields: dict[str, Any] = {"server_selection_timeout": 0.5, "max_retries": 0}
+    settings = StorageSettings(data_dir=tmp_path / "data", mongo_fields=MongoDBFields(**fields))
     async with Storage.open(settings) as storage:
 
         async def commit() -> None:
