@@ -119,6 +119,7 @@ class StoreBackend:
             opening = composition.opening(self.settings, self._opened)
             applied = await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
+                self._opened.clock.before_writing = self._note_history  # recovery writes, too
                 await self._begin_recovery()
                 await self._begin_history()
         except BaseException:
@@ -263,9 +264,8 @@ class StoreBackend:
     async def _begin_history(self) -> None:
         """Note since when history is kept: if it fails, before this process writes anything."""
         try:
-            await self._note_history()
+            await self.stores.clock.prepare()
         except StorageError:
-            self.stores.clock.before_writing(self._note_history)
             log.warning("The first commit will note since when history is kept.", exc_info=True)
 
     async def _note_history(self) -> None:
@@ -373,7 +373,7 @@ class StoreBackend:
         return composition.stores_of(
             self.settings,
             clickhouse=self._clickhouse,
-            mongo_uri=self._mongod.uri if self._mongod else None,
+            mongod=self._mongod,
             models=self.models,
             publisher=self.publisher,
             cache=self.cache,

@@ -37,22 +37,25 @@ from jts_storage.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
     from jts_storage.cache.backend import Cache
+    from jts_storage.local_servers.mongod import LocalMongod
 
 
 def stores_of(
     settings: StorageSettings,
     *,
     clickhouse: ClickHouseManager,
-    mongo_uri: str | None,
+    mongod: LocalMongod | None,
     models: Models,
     publisher: EventPublisher,
     cache: Cache | None = None,
 ) -> Stores:
     """
-    :param mongo_uri: of the embedded mongod, if there is one.
+    :param mongod: the embedded one, if there is one.
     :param cache: told of what is written to candles and symbols, if there is one.
     """
-    mongo = MongoDBManager(settings.mongo(mongo_uri))
+    mongo = MongoDBManager(settings.mongo(mongod.uri if mongod else None))
+    if mongod is not None:
+        mongo.keep_to(mongod.tags)
     database = DatabaseManager(settings.database())
     mongo.register(*installed_documents())
     mongo.models = with_declared(models, mongo.models)

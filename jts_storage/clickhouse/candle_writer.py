@@ -21,7 +21,7 @@ from jts_storage.clickhouse.statements import parameters
 from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
-from jts_storage.clickhouse.versions import WritesUnderWay
+from jts_storage.clickhouse.versions import Turns, WritesUnderWay
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
@@ -32,6 +32,7 @@ from jts_storage.errors import NotFound, SchemaDrift
 from jts_storage.ports.lake import Lake
 
 _under_way = WritesUnderWay()  # of the process: two managers may write the same series
+_turns = Turns()
 
 
 class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
@@ -129,9 +130,14 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
             for together in rows.pieces(WRITE_ROWS):
                 self._insert(together, version, self._keep(together, version, source), again=again)
 
-    def write_found(self, rows: SeriesRows, version: int, look: Look | None) -> None:
-        """As `write_rows`, of rows that are one insert, by what was found where they come."""
-        with _under_way.of(rows.keys):
+    def write_found(self, rows: SeriesRows, version: int, look: Look | None, begun: int) -> None:
+        """As `write_rows`, of rows that are one insert, by what was found where they come.
+
+        :param begun: the number of the last change before anybody looked.
+        """
+        with _under_way.of(rows.keys) as write, _turns.of(rows.keys[0]):
+            if look is not None and self._is_changed(rows, begun, besides=write):
+                look = None  # it shows what another write has replaced meanwhile
             self._insert(rows, version, self._keep(rows, version, "", look))
 
     def look(self, rows: SeriesRows) -> Look | None:

@@ -120,6 +120,7 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
         """Save what is one insert: what it replaces is looked at once, for the version as well."""
         self.check_writable()
         look: Look | None = None
+        begun = self._manager.changes.number
         ((key, ends),) = rows.spans.items()
 
         def least() -> int:
@@ -130,7 +131,7 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
             return max(look.version + 1, time_ns())  # the engine's clock is this process's
 
         with _versions.of(key, least) as versions:
-            self.write_found(rows, versions(1), look)
+            self.write_found(rows, versions(1), look, begun)
 
     def _delete_range(self, key: SeriesKey, first: int, last: int) -> int:
         with self._versions_for(key, first, last) as versions:

@@ -54,6 +54,39 @@ class Versions:
             return first
 
 
+class Turns:
+    """Let the threads of this process write the same thing one after the other.
+
+    What one replaces would be missed by the history, if it came between another's look and insert.
+    """
+
+    def __init__(self) -> None:
+        self.begin_in_child()
+        tell_children(self)
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._turns: dict[Hashable, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def of(self, what: Hashable) -> Iterator[None]:
+        """Wait for whoever writes it, and have it for the time of a write."""
+        with self._lock:
+            turn, count = self._turns.get(what, (threading.Lock(), 0))
+            self._turns[what] = turn, count + 1
+        try:
+            with turn:
+                yield
+        finally:
+            self._give_back(what)
+
+    def _give_back(self, what: Hashable) -> None:
+        with self._lock:
+            turn, count = self._turns.pop(what)
+            if count > 1:
+                self._turns[what] = turn, count - 1
+
+
 class WritesUnderWay:
     """What the threads of this process are writing, those of cancelled commits among it."""
 

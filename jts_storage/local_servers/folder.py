@@ -9,9 +9,6 @@ Three locks hold the state. The kernel releases each when its process dies, even
 A file `lasting` lets the server live on without users, until somebody stops it.
 
 `server.json` is believed only while `server.lock` is held, so a stale one does no harm.
-
-A lock is dropped by unlocking, never by closing alone: a process that another thread forks at that
-moment has every open file until its `exec`, and would hold the lock as long.
 """
 
 from __future__ import annotations
@@ -29,9 +26,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 from jts_storage.local_servers.keeper import LOG_BYTES, set_aside
+from jts_storage.local_servers.locks import is_held, try_lock, unlock
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _POLL_SECONDS = 0.005
@@ -112,7 +111,11 @@ class ServerFolder:
             unlock(fd)
 
     def join(self) -> None:
-        """Become a user; call it within `exclusive`."""
+        """Become a user; call it within `exclusive`.
+
+        :raises InvalidConfiguration: the folder is a copy that shares its files with the original.
+        """
+        self._check_no_links()
         self._users = self._open("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
 
@@ -145,6 +148,9 @@ class ServerFolder:
             return
         if os.getpid() != self._owner:  # a fork holds the very same lock, but is no user
             os.close(users)
+            return
+        if not self._leads_to(users):  # to another one's server, perhaps; ours has its keeper
+            unlock(users)
             return
         try:
             with self.exclusive(timeout):
@@ -179,12 +185,16 @@ class ServerFolder:
         In a copy of a folder it is None: that port is the one of the server of the original.
         """
         try:
-            told = json.loads(self._state.read_text())
-            here = str(self.path)
+            told = self._told()
             # Earlier releases did not say where it was.
-            return int(told["port"]) if told.get("folder", here) == here else None
+            is_here = self.path.samefile(told.get("folder", self.path))
+            return int(told["port"]) if is_here else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def _told(self) -> dict[str, Any]:
+        """What the last keeper wrote, whatever it is."""
+        return dict(json.loads(self._state.read_text()))
 
     def start(self, command: ServerCommand) -> RunningServer | None:
         """Start the server; None when it ended at once.
@@ -295,6 +305,28 @@ class ServerFolder:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def _leads_to(self, opened: int) -> bool:
+        """Whether the path still leads to a file of this folder, which can have been renamed."""
+        try:
+            return os.path.samestat(os.fstat(opened), (self.path / "users.lock").stat())
+        except OSError:
+            return False
+
+    def _check_no_links(self) -> None:
+        """A copy made of hard links has the locks of the original, and so its server."""
+        try:
+            other = Path(self._told()["folder"])
+            is_linked = (self.path / "turn.lock").samefile(other / "turn.lock")
+            is_other = not self.path.samefile(other)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if is_linked and is_other:
+            raise InvalidConfiguration(
+                f"{self.path} is a copy of {other} that shares its files with it (hard links), so"
+                " that what is written to one would be in the other.",
+                remedy="Stop what uses it, and copy it with its content: `cp -a` without -l.",
+            )
+
     @contextmanager
     def _unusable_otherwise(self) -> Iterator[None]:
         try:
@@ -340,30 +372,6 @@ def _bound_port(port: int) -> int | None:
         except OSError:
             return None
         return int(probe.getsockname()[1])
-
-
-def is_held(fd: int) -> bool:
-    """Whether another process holds the lock of an open file; others who ask do not count."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
-
-
-def try_lock(fd: int) -> bool:
-    """Take the lock of an open file for this process alone; False if another has it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def unlock(fd: int) -> None:
-    """Give a lock back at once, and close its file."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
 
 
 def _server_of(text: bytes) -> RunningServer:

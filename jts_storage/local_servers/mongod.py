@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,9 @@ AtRest: TypeAlias = "Callable[[MongoClient[dict[str, Any]]], bool]"
 REPLICA_SET: Final = "rs0"
 
 _HOST = "127.0.0.1"
+_TAG = "jts_folder"
 _NOT_YET_INITIALIZED = 94
+_IS_BEING_CONFIGURED = 109
 _STOP_SECONDS = 30.0
 _STEPPED_DOWN_SECONDS = 120
 _PORT_TAKEN = "Address already in use"
@@ -94,6 +96,8 @@ class LocalMongod:
         self._folder = folder
         self._binary = binary
         self._server: RunningServer | None = None
+        found = folder.path.stat()
+        self._tags = {_TAG: f"{found.st_dev:x}-{found.st_ino:x}"}  # of no copy, whatever its path
 
     @classmethod
     def acquire(
@@ -140,6 +144,11 @@ class LocalMongod:
         """The URI for any driver. It names the replica set, so that drivers wait out a restart."""
         return f"mongodb://{_HOST}:{self.port}/?replicaSet={REPLICA_SET}"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Those of its member of the replica set, which no mongod of another folder has."""
+        return dict(self._tags)
+
     def ensure_running(self, timeout: float = 60.0) -> None:
         """Start mongod again if it died; on its old port unless another program took that."""
         _ = self._running  # which refuses a share that was given back
@@ -165,7 +174,7 @@ class LocalMongod:
     @contextmanager
     def _marking(self, is_at_rest: AtRest, server: RunningServer) -> Iterator[None]:
         """Stop the server in the block; then mark the folder if there is nothing to be done."""
-        is_quiet = _asked(is_at_rest, server.port)
+        is_quiet = _asked(is_at_rest, server)
         yield
         if is_quiet:
             at_rest.mark(self._folder.path)
@@ -201,7 +210,8 @@ class LocalMongod:
             while time.monotonic() < deadline and self._folder.running() == server:
                 try:
                     # Another program may have taken the port since it was chosen: a mongod, too.
-                    if _pid_of(client) == server.pid and _takes_writes(client, server.port):
+                    is_ours = _pid_of(client) == server.pid
+                    if is_ours and _takes_writes(client, server.port, self._tags):
                         return True
                 except AutoReconnect:
                     pass
@@ -278,7 +288,7 @@ def takes_writes(port: int) -> bool:
 
     try:
         with _direct_client(port) as client:
-            return _takes_writes(client, port)
+            return _takes_writes(client, port, {})
     except PyMongoError as exc:
         raise ConnectionFailed(f"The mongod of port {port} does not answer: {exc}") from exc
 
@@ -288,23 +298,26 @@ def _pid_of(client: MongoClient[dict[str, Any]]) -> int:
     return int(client.admin.command("serverStatus", metrics=0, wiredTiger=0)["pid"])
 
 
-def _takes_writes(client: MongoClient[dict[str, Any]], port: int) -> bool:
+def _takes_writes(client: MongoClient[dict[str, Any]], port: int, tags: Mapping[str, str]) -> bool:
     hello = client.admin.command("hello")
-    if hello.get("isWritablePrimary"):
+    has_tags = tags.items() <= hello.get("tags", {}).items()  # a copy has those of the original
+    if hello.get("isWritablePrimary") and has_tags:
         return True
-    if hello.get("isreplicaset"):
-        _configure(client, f"{_HOST}:{port}")
+    if hello.get("isWritablePrimary") or hello.get("isreplicaset"):
+        _configure(client, f"{_HOST}:{port}", tags)
     elif hello.get("secondary"):
         _end_step_down(client)
     return False
 
 
-def _asked(is_at_rest: AtRest, port: int) -> bool:
+def _asked(is_at_rest: AtRest, server: RunningServer) -> bool:
     """Ask once the server takes no more writes; False if it cannot be asked."""
     from pymongo.errors import PyMongoError
 
     try:
-        with _direct_client(port) as client:
+        with _direct_client(server.port) as client:
+            if _pid_of(client) != server.pid:  # it died, and another has its port
+                return False
             # A program that was given the URI holds no share and could still write. A node that
             # has stepped down refuses that, and stays so for longer than it takes to stop it.
             # And nobody is left whom it should give time to find another node.
@@ -342,7 +355,7 @@ def _end_step_down(client: MongoClient[dict[str, Any]]) -> None:
         client.admin.command("replSetFreeze", 0)
 
 
-def _configure(client: MongoClient[dict[str, Any]], address: str) -> None:
+def _configure(client: MongoClient[dict[str, Any]], address: str, tags: Mapping[str, str]) -> None:
     """Make the server a replica set of itself alone, at the port it has now."""
     from pymongo.errors import OperationFailure
 
@@ -357,13 +370,20 @@ def _configure(client: MongoClient[dict[str, Any]], address: str) -> None:
             "replSetInitiate",
             {
                 "_id": REPLICA_SET,
-                "members": [{"_id": 0, "host": address}],
+                "members": [{"_id": 0, "host": address, "tags": tags}],
                 # The default of ten seconds allows for other members, of which there are none.
                 "settings": {"electionTimeoutMillis": 1000},
             },
         )
-    elif config["members"][0]["host"] != address:
-        config["members"][0]["host"] = address
+        return
+    member = config["members"][0]
+    wanted = {"host": address, "tags": {**member.get("tags", {}), **tags}}
+    if member | wanted != member:
+        member.update(wanted)
         config["version"] += 1
-        # By force: at the old address nobody is left to vote.
-        client.admin.command("replSetReconfig", config, force=True)
+        try:
+            # By force: at the old address nobody is left to vote.
+            client.admin.command("replSetReconfig", config, force=True)
+        except OperationFailure as exc:
+            if exc.code != _IS_BEING_CONFIGURED:  # by itself, as it becomes primary
+                raise

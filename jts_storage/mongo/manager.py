@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
+from pymongo.server_description import ServerDescription
 
 from jts_storage._runtime.answers import Answers
 from jts_storage._runtime.pools import PoolStatus
@@ -69,6 +70,7 @@ class MongoDBManager:
     ) -> None:
         self.config = _configured(config, {"uri": uri, "database": database, **options})
         self._hosts = self.config.hosts
+        self._tags: Mapping[str, str] = {}
         self._connect: Callable[[PoolEvents], Client] = self._connect_by_config
         self._timeouts = 0
         self._answering = Answers(log, "MongoDB")
@@ -147,6 +149,13 @@ class MongoDBManager:
         for model in models:
             self.models = self.models.replaced_by(model)
         self._documents = None
+
+    def keep_to(self, tags: Mapping[str, str]) -> None:
+        """Use no server but one with these tags in its replica set, also after a new connection.
+
+        Call it before the first use.
+        """
+        self._tags = dict(tags)
 
     async def documents(self) -> Documents:
         """The Beanie document classes of this manager's database: fresh ones, shared with nobody.
@@ -261,7 +270,12 @@ class MongoDBManager:
 
     def _connect_by_config(self, pool: PoolEvents) -> Client:
         options = self.config.client_options
+        if self._tags:
+            options["server_selector"] = self._with_tags
         return AsyncMongoClient(plain(self.config.uri), **options, event_listeners=[pool])
+
+    def _with_tags(self, servers: Sequence[ServerDescription]) -> list[ServerDescription]:
+        return [each for each in servers if self._tags.items() <= each.tags.items()]
 
 
 def _configured(config: MongoDBConfig | str | None, given: dict[str, Any]) -> MongoDBConfig:

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage.errors import ConnectionFailed, InUse, InvalidConfiguration, StorageError
-from jts_storage.local_servers.folder import is_held, try_lock, unlock
+from jts_storage.local_servers.locks import is_held, try_lock, unlock
 from jts_storage.services.status import ServiceStatus
 
 _PAUSE: Final = 0.05

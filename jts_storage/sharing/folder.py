@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import stat
 import tempfile
 import threading
@@ -158,7 +157,7 @@ class SharedFolder:
         _held.add(file, self._real)
         self._lock = file
         try:
-            self._remove_socket()
+            self._remove_socket(stores)
             self._tell(Serving(os.getpid(), None, stores, __version__))
         except BaseException:
             self.give_back()  # or nobody could take it as long as this process lives
@@ -175,11 +174,21 @@ class SharedFolder:
         lock, self._lock = self._lock, None
         if lock is None or not self.is_ours:
             return
-        self._remove_socket()
-        for name in (_STATE, _TOKEN):
-            with suppress(OSError):
-                (self.path / name).unlink()
+        if self._is_here(lock):
+            told = self.serving()
+            self._remove_socket("" if told is None else told.stores)
+            for name in (_STATE, _TOKEN):
+                with suppress(OSError):
+                    (self.path / name).unlink()
         _held.drop(lock, self._real)
+
+    def _is_here(self, lock: int) -> bool:
+        """Whether the path still leads to what is locked: a folder can be renamed meanwhile, and
+        another one be served in its place.
+        """
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(lock), (self.path / _LOCK).stat())
+        return False
 
     def stand_by(self) -> None:
         """Be counted among those who take it over."""
@@ -217,19 +226,22 @@ class SharedFolder:
                 remedy=f"chmod 700 {self.path}",
             )
 
-    def _remove_socket(self) -> None:
-        """Also that of a process that died, and the private folder that it made for it."""
+    def _remove_socket(self, stores: str) -> None:
+        """Also that of a process that died, and the private folder that it made for it.
+
+        :param stores: those of the folder. A copy of a folder names the socket of the original.
+        """
+        with suppress(OSError):
+            (self.path / _SOCKET).unlink()
         told = self.serving()
-        if told is None or told.address is None:
+        if told is None or told.address is None or told.stores != stores:
             return
         path = Path(told.address.removeprefix("unix:"))
-        if path.name != _SOCKET:
-            return
-        if path.parent == self.path:
+        if path.name == _SOCKET and path.parent.name.startswith(_PRIVATE):
+            # Nothing but the socket: a data folder may have such a name, too.
             with suppress(OSError):
-                path.unlink()
-        elif path.parent.name.startswith(_PRIVATE) and _is_ours(path.parent):
-            shutil.rmtree(path.parent, ignore_errors=True)
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
 
     def _tell(self, serving: Serving) -> None:
         told = {name: getattr(serving, name) for name in Serving.__slots__}
@@ -265,13 +277,6 @@ def is_served(path: Path) -> bool:
         return False
     folder = SharedFolder(path)
     return not folder.is_ours and (folder.is_held() or folder.has_heirs())
-
-
-def _is_ours(folder: Path) -> bool:
-    with suppress(OSError):
-        found = folder.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return False
 
 
 def _opened(path: Path) -> int:

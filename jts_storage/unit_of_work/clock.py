@@ -86,17 +86,19 @@ class CommitClock:
         self._symbols_decided = symbols_decided
         self._owner = this_process()
         self._leftovers = Leftovers(manager)
-        self._before_writing: Callable[[], Awaitable[None]] | None = None
-
-    def before_writing(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Let this be done once, before this process writes anything."""
-        self._before_writing = action
+        self.before_writing: Callable[[], Awaitable[None]] | None = None
+        """What is done once, before this process writes anything."""
 
     async def begin_writing(self) -> None:
-        while (action := self._before_writing) is not None:
-            await action()  # may name what is to be done next
-            if self._before_writing is action:
-                self._before_writing = None
+        while self.before_writing is not None:
+            await self.prepare()
+
+    async def prepare(self) -> None:
+        """Do what is to be done before writing, which may name what is to be done next."""
+        if (action := self.before_writing) is not None:
+            await action()
+            if self.before_writing is action:
+                self.before_writing = None
 
     async def start(self) -> None:
         """Make the clock if there is none yet, ahead of every version that is stored."""
@@ -239,10 +241,7 @@ class CommitClock:
             await asyncio.sleep(_LONGEST_POLL_SECONDS)
 
     async def forget(self, commits: Collection[ObjectId]) -> set[ObjectId]:
-        """Take these commits off the list: others have finished them, or nobody ever will.
-
-        Return which of them were on it.
-        """
+        """Take commits off the list that are finished or never will be; return which were on it."""
         gone = {"$pull": {"running": {"id": {"$in": list(commits)}}}}
         before = await self._manager.retries.repeat(
             "ending commits of others",

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -143,6 +144,57 @@ def test_a_path_that_is_no_address_gets_a_socket_elsewhere(tmp_path: Path, name:
     folder.tell(f"unix:{socket}", "token", "stores")
     folder.give_back()
     assert not socket.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["jts-data", "x" * 120])
+def test_a_copy_takes_nothing_from_the_original(tmp_path: Path, name: str) -> None:
+    """What serves the original is named in the copy of its files."""
+    original = SharedFolder(tmp_path / name)
+    original.take("stores")
+    socket = original.socket()
+    socket.touch()
+    original.tell(f"unix:{socket}", "token", "stores")
+    shutil.copytree(original.path, tmp_path / "copy")
+    copy = SharedFolder(tmp_path / "copy")
+    assert copy.take("copied stores")
+    copy.give_back()
+    assert socket.exists()
+    assert original.token() == "token"
+    original.give_back()
+
+
+def test_a_folder_of_any_name_is_never_deleted(tmp_path: Path) -> None:
+    """Its socket was named by one path, and it is opened by another."""
+    folder = SharedFolder(tmp_path / "jts-data")
+    folder.take("stores")
+    folder.socket().touch()
+    folder.tell(f"unix:{folder.socket()}", "token", "stores")
+    shutil.copy(folder.path / "serve.json", tmp_path)
+    folder.give_back()
+    shutil.copy(tmp_path / "serve.json", folder.path)  # as if it had been killed
+    (folder.path / "data").touch()
+    (tmp_path / "link").symlink_to(folder.path)
+    again = SharedFolder(tmp_path / "link")
+    assert again.take("stores")
+    again.give_back()
+    assert {each.name for each in folder.path.iterdir()} == {"data", "serve.lock"}
+
+
+def test_a_folder_that_is_renamed_in_use_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    renamed, other = SharedFolder(tmp_path / "a"), SharedFolder(tmp_path / "a")
+    renamed.take("stores")
+    renamed.path.rename(tmp_path / "b")
+    (tmp_path / "a").mkdir(mode=0o700)
+    code = f"""
+from pathlib import Path
+from jts_storage.sharing.folder import SharedFolder
+folder = SharedFolder(Path({str(other.path)!r}))
+assert folder.take("stores")
+folder.tell("unix:/nowhere", "token", "stores")
+"""
+    forked.run(["-c", code])
+    renamed.give_back()
+    assert other.token() == "token"
 
 
 @pytest.mark.parametrize("name", ["serve.json.new", "serve.token.new"])

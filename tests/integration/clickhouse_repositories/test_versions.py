@@ -14,12 +14,14 @@ import pytest
 
 from jts_storage.clickhouse import candles, statements
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.history import Look
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.testing.factories import make_candles, make_symbol
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
@@ -130,6 +132,42 @@ async def test_the_clock_of_a_host_gives_no_candle_its_version(
     # Somebody whose clock is right writes later, without a look at what is stored.
     candles.write(others, manager.execute(SERVER_NOW)[0][0])
     assert await candles.get_range(key, *ALWAYS) == others
+
+
+async def test_what_comes_between_look_and_insert_is_in_the_history(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SeriesKey("BETWEEN", Timeframe.M1)
+    one, other = (ClickHouseCandleRepository(manager) for _ in range(2))
+    first, between, last = (make_candles(key, 5, seed=seed) for seed in (1, 2, 3))
+    await one.save_many(key, first)
+    look = ClickHouseCandleRepository.look
+
+    def then_another_writes(self: ClickHouseCandleRepository, rows: SeriesRows) -> Look | None:
+        found = look(self, rows)
+        monkeypatch.setattr(ClickHouseCandleRepository, "look", look)
+        other._save_many(key, between, False)
+        return found
+
+    monkeypatch.setattr(ClickHouseCandleRepository, "look", then_another_writes)
+    await one.save_many(key, last)
+    assert await one.get_range(key, *ALWAYS) == last
+    kept = "SELECT close FROM candles_history WHERE symbol = 'BETWEEN' ORDER BY ended, timestamp"
+    assert [row[0] for row in manager.execute(kept)] == [each.close for each in (*first, *between)]
+
+
+async def test_writers_of_one_series_at_once_lose_nothing_of_the_history(
+    manager: ClickHouseManager,
+) -> None:
+    key = SeriesKey("AT ONCE", Timeframe.M1)
+    writers = [ClickHouseCandleRepository(manager) for _ in range(2)]
+    series = [make_candles(key, 3, seed=seed) for seed in range(30)]
+    for two in zip(series[::2], series[1::2], strict=True):
+        await asyncio.gather(*(w.save_many(key, s) for w, s in zip(writers, two, strict=True)))
+    rows = "SELECT close FROM candles_history WHERE symbol = 'AT ONCE'"
+    kept = [row[0] for row in manager.execute(rows)]
+    now = [each.close for each in await writers[0].get_range(key, *ALWAYS)]
+    assert sorted(kept + now) == sorted(each.close for every in series for each in every)
 
 
 async def test_writes_that_are_told_the_same_moment_get_versions_of_their_own(

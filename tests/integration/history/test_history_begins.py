@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage.errors import ConnectionFailed
-from jts_storage.testing.factories import make_candles
+from jts_storage.errors import ConnectionFailed, InvalidData
+from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.moments import Moments
 from tests.integration.history.commits import save, with_volume
 
@@ -81,3 +83,35 @@ async def test_a_history_that_is_turned_off_ends_after_a_bad_opening_too(
     async with Storage.open(fresh_settings.model_copy(update={"history": False})) as storage:
         await save(storage, with_volume(SERIES, 7))
     assert "ends here" in caplog.text
+
+
+async def test_who_keeps_no_history_ends_it_before_finishing_what_a_crash_left(
+    fresh_settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that commit replaces is kept nowhere, so nobody may be told that nothing was there."""
+
+    class Crash(BaseException):
+        pass
+
+    def reached(point: str) -> None:
+        if point == "decided":
+            raise Crash
+
+    async with Storage.open(fresh_settings) as storage:
+        first = await save(storage, SERIES)
+        with monkeypatch.context() as patch, pytest.raises(Crash):
+            patch.setattr(commit_points, "reached", reached)
+            async with storage.unit_of_work() as uow:
+                await uow.candles.save_many(KEY, with_volume(SERIES, 7))
+                await uow.formulas.save(make_formula())
+                await uow.commit()
+        entries = storage.mongo.get_collection(ENTRIES)
+        await entries.update_many({}, {"$currentDate": {"leaseUntil": True}})
+    async with Storage.open(fresh_settings.model_copy(update={"history": False})) as storage:
+        latest = await storage.candles.get_range(KEY, SERIES[0].timestamp, SERIES[0].timestamp)
+        assert latest[0].volume == 7
+    async with Storage.open(fresh_settings) as storage:
+        with pytest.raises(InvalidData, match="is before the history"):
+            await storage.candles.get_range(
+                KEY, SERIES[0].timestamp, SERIES[-1].timestamp, as_of=first
+            )

@@ -19,9 +19,13 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from jts_storage import Storage, StorageSettings
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 from jts_storage.local_servers.folder import ServerFolder, free_port
 from jts_storage.local_servers.mongod import LocalMongod, find_mongod
+from jts_storage.settings.storage import MongoDBFields
+from jts_storage.testing.factories import make_formula
+from tests.prepared import Prepared
 
 _USER = """
 import sys
@@ -242,6 +246,37 @@ def test_a_mongod_that_took_the_port_meanwhile_is_not_taken_for_its_own(
             assert dbpath(own) == str(tmp_path / "own" / "db")
 
 
+async def test_a_storage_whose_mongod_died_does_not_write_to_one_that_took_its_port(
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the driver it is the same: a replica set of the same name, at the same address."""
+    prepared.copy(tmp_path / "data")
+    prepared.copy(tmp_path / "other")
+    with LocalMongod.acquire(tmp_path / "other" / "mongo"):
+        """It has been elected once more, so that drivers take it for the later primary."""
+    fields: dict[str, Any] = {"server_selection_timeout": 0.5, "max_retries": 0}
+    settings = StorageSettings(data_dir=tmp_path / "data", mongo_fields=MongoDBFields(**fields))
+    async with Storage.open(settings) as storage:
+
+        async def commit() -> None:
+            async with storage.unit_of_work() as uow:
+                await uow.formulas.save(make_formula())
+                await uow.commit()
+
+        await commit()
+        mongod = LocalMongod.acquire(tmp_path / "data" / "mongo")
+        taken = mongod.port
+        monkeypatch.setattr("jts_storage.local_servers.mongod.free_port", lambda _: taken)
+        os.kill(mongod.pid, signal.SIGKILL)
+        with LocalMongod.acquire(tmp_path / "other" / "mongo") as other:
+            assert other.port == taken
+            with pytest.raises(ConnectionFailed):
+                await commit()
+            with MongoClient[dict[str, Any]](other.uri) as client:
+                assert client["jts"]["formulas"].count_documents({}) == 0
+        mongod.release()
+
+
 def test_copies_of_a_folder_that_start_at_once_have_a_server_each(tmp_path: Path) -> None:
     """All of them know the port of the original."""
     with LocalMongod.acquire(tmp_path / "original") as original:
@@ -259,6 +294,30 @@ def test_copies_of_a_folder_that_start_at_once_have_a_server_each(tmp_path: Path
             server.release()
     with LocalMongod.acquire(tmp_path / "original") as original:
         assert original.port == port
+
+
+def test_a_copy_by_hard_links_does_not_use_the_server_of_the_original(tmp_path: Path) -> None:
+    """The links are to the locks, too, so that the server of the original seems to be its own."""
+    with LocalMongod.acquire(tmp_path / "original") as original:
+        shutil.copytree(tmp_path / "original", tmp_path / "copy", copy_function=os.link)
+        with pytest.raises(InvalidConfiguration, match="hard links"):
+            LocalMongod.acquire(tmp_path / "copy")
+        (tmp_path / "link").symlink_to(tmp_path / "original")
+        with LocalMongod.acquire(tmp_path / "link") as same:
+            assert same.pid == original.pid
+
+
+def test_a_folder_that_is_renamed_in_use_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    renamed = LocalMongod.acquire(tmp_path / "data")
+    pid = renamed.pid
+    (tmp_path / "data").rename(tmp_path / "old")
+    with LocalMongod.acquire(tmp_path / "data") as other:
+        renamed.release(is_at_rest=lambda _: True)
+        other_still = ServerFolder(tmp_path / "data").running()
+        assert other_still is not None
+        assert other_still.pid == other.pid
+        assert not (tmp_path / "data" / "at_rest.json").exists()
+    wait_until_gone(pid)
 
 
 def dbpath(server: LocalMongod) -> str:
