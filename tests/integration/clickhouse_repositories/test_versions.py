@@ -20,6 +20,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.testing.factories import make_candles, make_symbol
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
@@ -74,6 +75,19 @@ async def test_the_higher_version_counts_in_whatever_order_rows_arrive(
     assert await symbols.get_by_code("A") == early
     manager.execute("OPTIMIZE TABLE symbols FINAL")
     assert await symbols.get_by_code("A") == early
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+async def test_rows_that_change_nothing_are_written_while_an_earlier_commit_is_to_come(
+    candles: ClickHouseCandleRepository, is_settled: bool
+) -> None:
+    key = SeriesKey("SETTLED" if is_settled else "UNSETTLED", Timeframe.M1)
+    series, others = make_candles(key, 5), make_candles(key, 5, seed=7)
+    candles.write(series, 10)
+    candles.replace_rows(SeriesRows.of(series), 30, source="", is_settled=is_settled)
+    candles.write(others, 20)  # where none is to come, rows may stay as they are
+    stays = is_settled and candles.look(SeriesRows.of(series)) is not None
+    assert await candles.get_range(key, *ALWAYS) == (others if stays else series)
 
 
 async def test_the_latest_version_is_known_whoever_wrote_it(
