@@ -112,6 +112,18 @@ async def test_a_save_goes_before_a_version_that_lies_ahead(
     assert symbols.latest_version() == now + HOUR + 1
 
 
+async def test_a_save_of_candles_goes_before_a_version_that_lies_ahead(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    key = SeriesKey("AHEAD", Timeframe.M1)
+    [(now,)] = manager.execute(SERVER_NOW)
+    candles.write(make_candles(key, 5), now + HOUR)
+    later = make_candles(key, 5, seed=7)
+    await candles.save_many(key, later)
+    assert await candles.get_range(key, *ALWAYS) == later
+    assert candles.latest_version() == now + HOUR + 1
+
+
 @pytest.mark.usefixtures("host_an_hour_ahead")
 async def test_the_clock_of_a_host_gives_no_symbol_its_version(
     symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
