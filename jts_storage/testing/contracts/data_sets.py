@@ -16,7 +16,7 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.data_sets import PREFIX, DataSet, SeriesDifference
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.ids import new_document_id
-from jts_storage.domain.moments import Commit
+from jts_storage.domain.moments import Commit, version_at
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, NotFound
@@ -122,6 +122,12 @@ class DataSetContract:
         with pytest.raises(InvalidData):
             await storage.data_set(M1, *RANGE, as_of=first.moment + timedelta(days=1))
 
+    async def test_a_commit_that_is_still_to_come_has_no_text(self, storage: Storage) -> None:
+        data_set = await market(storage)
+        tomorrow = Commit(version_at(data_set.commit.moment + timedelta(days=1), "commit"))
+        with pytest.raises(InvalidData, match="future"):
+            await storage.fingerprint(replace(data_set, commit=tomorrow))
+
     async def test_the_text_depends_on_the_candles_alone(self, storage: Storage) -> None:
         data_set = await market(storage)
         text = await storage.fingerprint(data_set)
@@ -198,6 +204,17 @@ class DataSetContract:
             key for key in data_set.keys if key in (a, b, d)
         ]
         assert str(found) == "10 candles of 3 series differ"
+
+    async def test_a_candle_of_which_any_value_is_corrected_differs(self, storage: Storage) -> None:
+        _, identity = await proven(storage)
+        key = KEYS[3]
+        for number, field in enumerate(("open", "high", "low", "close", "volume")):
+            before = candle(number)
+            step = Decimal("0.0001") if field == "low" else 1
+            changed = replace(before, **{field: getattr(before, field) + step})
+            await commit(storage, [rows(key, changed)])
+            found = await storage.backtests.verify(identity)
+            assert found.differing == (SeriesDifference(key, corrected=number + 1),), field
 
     async def test_other_candles_than_were_seen_are_noticed(self, storage: Storage) -> None:
         data_set = await market(storage)

@@ -172,6 +172,17 @@ class RateLimitStoreContract:
         clock.go_on(1.200_001)
         assert isinstance(await kis.take(), Granted)
 
+    async def test_leaving_does_not_change_when_a_slot_entered(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        kis = _Account(rate_limit_store, PerSecond(1, counts="entering"))
+        await kis.take(slot="a")
+        clock.go_on(0.9)
+        await kis.leave("a")
+        assert await kis.take() == Refused(100_001)
+        clock.go_on(0.100_001)
+        assert isinstance(await kis.take(), Granted)
+
     async def test_costs_add_up(self, rate_limit_store: RateLimitStore) -> None:
         kis = _Account(rate_limit_store, PerSecond(10), PerDay(100))
         assert (await kis.take(7)).remaining == 3
@@ -262,6 +273,15 @@ class RateLimitStoreContract:
         await rate_limit_store.forget(SlotRequest(KIS, kis.limits, "of yesterday", 1, 1.0))
         assert await kis.used() == [1, 1]
 
+    async def test_what_is_undone_after_its_lease_stays_counted_on_its_day(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        kis = _Account(rate_limit_store, PerDay(2), PerMinute(9))
+        await kis.take(slot="late", longest=1)
+        clock.go_on(3)
+        await rate_limit_store.forget(SlotRequest(KIS, kis.limits, "late", 1, 1.0))
+        assert await kis.used() == [1, 0]
+
     async def test_a_day_of_25_hours_is_one_day(
         self, rate_limit_store: RateLimitStore, clock: SetClock
     ) -> None:
@@ -318,6 +338,16 @@ class RateLimitStoreContract:
         assert isinstance(await kis.take(slot="mine"), Granted)
         assert isinstance(await kis.take(slot="mine"), Granted)
         assert await kis.used() == [1, 1]
+
+    async def test_a_call_that_is_repeated_after_its_lease_finds_the_first_counted(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        kis = _Account(rate_limit_store, PerSecond(1))
+        await kis.take(slot="mine", longest=1)
+        clock.go_on(1.5)
+        assert await kis.take(slot="mine") == Refused(500_001)
+        clock.go_on(0.500_001)
+        assert isinstance(await kis.take(slot="mine"), Granted)
 
     async def test_accounts_and_names_count_for_themselves(
         self, rate_limit_store: RateLimitStore

@@ -13,6 +13,7 @@ import pytest
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage
@@ -104,6 +105,26 @@ async def test_the_first_candles_of_a_series_are_appended_too(
     await candles.save_many(OTHER, first)
     assert await answers(candles, OTHER) == expected(first)
     assert asked == []
+
+
+async def test_what_is_appended_while_the_end_of_a_series_is_asked_for_is_kept_when_replaced(
+    candles: ClickHouseCandleRepository,
+    manager: ClickHouseManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask, appended = StoredEnds._ask, [SERIES[105:110]]
+
+    def ask_and_append(self: StoredEnds, firsts: dict[SeriesKey, int]) -> dict[SeriesKey, int]:
+        found = ask(self, firsts)
+        if appended:
+            candles.write(appended.pop(), 1)
+        return found
+
+    other = ClickHouseCandleRepository(manager)
+    monkeypatch.setattr(StoredEnds, "_ask", ask_and_append)
+    await other.save_many(KEY, SERIES[100:102])
+    await other.save_many(KEY, make_candles(KEY, 110, seed=9)[105:110])
+    assert manager.execute("SELECT count() FROM candles_history") == [(5,)]
 
 
 async def test_answers_that_nobody_wants_are_not_carried_on(

@@ -108,6 +108,17 @@ async def test_a_write_of_a_known_series_keeps_the_list_of_series(
     assert (not asked) == manager.config.is_embedded
 
 
+async def test_a_series_whose_last_candle_is_deleted_is_listed_no_more(
+    manager: ClickHouseManager,
+) -> None:
+    candles = ClickHouseCandleRepository(manager)
+    await candles.save_many(KEY, SERIES)
+    await candles.save_many(OTHER, make_candles(OTHER, 3))
+    assert await candles.list_keys() == [KEY, OTHER]
+    await candles.delete_range(OTHER, START, START + 2 * MINUTE)
+    assert await candles.list_keys() == [KEY]
+
+
 async def test_a_list_that_is_given_is_the_callers_own(manager: ClickHouseManager) -> None:
     candles = ClickHouseCandleRepository(manager)
     await candles.save_many(KEY, SERIES)

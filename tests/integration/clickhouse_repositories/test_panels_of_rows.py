@@ -104,6 +104,19 @@ async def test_panels_of_deleted_rows_alone(unmerged: ClickHouseCandleRepository
         assert await unmerged.resample_panel(M1, target, *FOREVER) == expected.resample(target)
 
 
+async def test_a_panel_of_the_past_of_which_no_row_is_left(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    """As where somebody has cleaned up what was deleted: what is former is kept all the same."""
+    series = make_candles(SeriesKey("GONE", M1), 5)
+    candles.write(series, 10)
+    candles.erase(series.key, FIRST_MS, LAST_MS, 20)
+    manager.execute("TRUNCATE TABLE candles")
+    was = candles.as_of(15)
+    assert await was.get_panel(M1, *FOREVER) == CandlePanel(M1, [series])
+    assert await was.get_panel(D1, *FOREVER) == CandlePanel(D1)
+
+
 async def test_a_stream_of_a_long_series_reads_the_fields_that_are_asked_for(
     unmerged: ClickHouseCandleRepository,
     manager: ClickHouseManager,

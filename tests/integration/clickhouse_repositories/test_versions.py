@@ -78,6 +78,19 @@ async def test_the_higher_version_counts_in_whatever_order_rows_arrive(
     assert await symbols.get_by_code("A") == early
 
 
+@pytest.mark.parametrize("is_settled", [True, False])
+async def test_rows_that_change_nothing_are_written_while_an_earlier_commit_is_to_come(
+    candles: ClickHouseCandleRepository, is_settled: bool
+) -> None:
+    key = SeriesKey("SETTLED" if is_settled else "UNSETTLED", Timeframe.M1)
+    series, others = make_candles(key, 5), make_candles(key, 5, seed=7)
+    candles.write(series, 10)
+    candles.replace_rows(SeriesRows.of(series), 30, source="", is_settled=is_settled)
+    candles.write(others, 20)  # where none is to come, rows may stay as they are
+    stays = is_settled and candles.look(SeriesRows.of(series)) is not None
+    assert await candles.get_range(key, *ALWAYS) == (others if stays else series)
+
+
 async def test_the_latest_version_is_known_whoever_wrote_it(
     symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
 ) -> None:
@@ -98,6 +111,18 @@ async def test_a_save_goes_before_a_version_that_lies_ahead(
     saved = await symbols.save(make_symbol("A", name="saved later"))
     assert await symbols.get_by_code("A") == saved
     assert symbols.latest_version() == now + HOUR + 1
+
+
+async def test_a_save_of_candles_goes_before_a_version_that_lies_ahead(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    key = SeriesKey("AHEAD", Timeframe.M1)
+    [(now,)] = manager.execute(SERVER_NOW)
+    candles.write(make_candles(key, 5), now + HOUR)
+    later = make_candles(key, 5, seed=7)
+    await candles.save_many(key, later)
+    assert await candles.get_range(key, *ALWAYS) == later
+    assert candles.latest_version() == now + HOUR + 1
 
 
 @pytest.mark.usefixtures("host_an_hour_ahead")

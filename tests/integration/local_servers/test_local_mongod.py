@@ -326,6 +326,15 @@ def dbpath(server: LocalMongod) -> str:
     return str(options["parsed"]["storage"]["dbPath"])
 
 
+def test_the_last_port_is_known_where_the_server_was_or_did_not_say(tmp_path: Path) -> None:
+    folder, state = ServerFolder(tmp_path), tmp_path / "server.json"
+    found = []
+    for told in ({"folder": str(tmp_path)}, {}, {"folder": str(tmp_path / "original")}):
+        state.write_text(json.dumps({"port": 27_999} | told))
+        found.append(folder.last_port())
+    assert found == [27_999, 27_999, None], "earlier releases did not say where it was"
+
+
 def test_a_stale_state_file_is_ignored(tmp_path: Path) -> None:
     ours = {"keeper": os.getpid(), "pid": os.getpid(), "port": 1, "started": ""}
     (tmp_path / "server.json").write_text(json.dumps(ours))

@@ -1,6 +1,7 @@
 """A database, writers that may die, readers of two processes, and the cache's scripts between them.
 
-Every step of each is a rule of its own, so that any of them may come between any others.
+Every step of each may come between any others. Rules are drawn equally often: so the ends of a
+write are one rule, faults are one, and what makes a read stale together is also done at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from typing import Any, Final
 
 import redis
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    precondition,
+    rule,
+)
 
 from jts_storage.redis.coherence import (
     BEGIN,
@@ -31,6 +39,17 @@ from jts_storage.redis.scripts import Script
 PREFIX: Final = "model"
 SERIES: Final = ("AAPL", "MSFT")
 LEASE_MS: Final = 3_600_000
+
+_SERIES = st.sampled_from((*SERIES, SERIES[0], SERIES[0]))
+"""Only steps of one series meet, so that most are of the first."""
+
+ENDS: Final = (
+    "acknowledge",
+    "acknowledge_although_redis_is_not_told",
+    "die",
+    "die_and_be_recovered",
+)
+FAULTS: Final = ("lose_marks", "evict", "lose_everything_but_marks")
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,19 @@ class CoherenceModel(RuleBasedStateMachine):
     writes: Bundle[Write] = Bundle("writes")
     reads: Bundle[Read] = Bundle("reads")
 
-    @initialize(marks_stay=st.booleans())
+    @initialize(
+        target=writes, marks_stay=st.booleans(), is_kept=st.booleans(), is_marked=st.booleans()
+    )
+    def begin_with_a_write(self, marks_stay: bool, is_kept: bool, is_marked: bool) -> Write:
+        """Each stale read needs a write, which is here from the start."""
+        self.begin(marks_stay)
+        if is_kept:
+            self.read(SERIES[0], 1)
+        write = self.announce(SERIES[0])
+        if not is_marked:
+            self.lose_marks(SERIES[0])
+        return write
+
     def begin(self, marks_stay: bool) -> None:
         self.client.flushall()
         self.marks_stay = marks_stay
@@ -92,7 +123,10 @@ class CoherenceModel(RuleBasedStateMachine):
 
     # ---- writers
 
-    @rule(target=writes, series=st.sampled_from(SERIES))
+    @rule(target=writes, series=_SERIES)
+    def begin_a_write(self, series: str) -> Write:
+        return self.announce(series)
+
     def announce(self, series: str) -> Write:
         self.last += 1
         write = Write(series, f"writer {self.last}")
@@ -100,6 +134,9 @@ class CoherenceModel(RuleBasedStateMachine):
         return write
 
     @rule(target=writes, write=consumes(writes))
+    def store_a_write(self, write: Write) -> Write:
+        return self.store(write)
+
     def store(self, write: Write) -> Write:
         if not write.is_written:
             self.last += 1
@@ -107,22 +144,34 @@ class CoherenceModel(RuleBasedStateMachine):
             self.stored[write.series] = write.version
         return write
 
-    @rule(write=consumes(writes))
+    @rule(
+        write=consumes(writes),
+        end=st.sampled_from(ENDS),
+        is_stored=st.booleans(),
+        process=st.integers(0, 1),
+        is_read=st.booleans(),
+    )
+    def end(self, write: Write, end: str, is_stored: bool, process: int, is_read: bool) -> None:
+        if is_stored:
+            self.store(write)
+        getattr(self, end)(write)
+        if is_read:
+            self.read(write.series, process)
+
     def acknowledge(self, write: Write) -> None:
         self._tell(self.scripts.end, write, 0)
         self._acknowledged(write)
 
-    @rule(write=consumes(writes))
     def acknowledge_although_redis_is_not_told(self, write: Write) -> None:
         if self.marks_stay:
             self._acknowledged(write)
         self.gone.append(write)
 
-    @rule(write=consumes(writes))
     def die(self, write: Write) -> None:
         """Its mark stays until the lease ends."""
         self.gone.append(write)
 
+    @precondition(lambda self: bool(self.gone))
     @rule()
     def let_leases_end(self) -> None:
         """Of those that are gone: what they sent has landed, or never will."""
@@ -130,7 +179,6 @@ class CoherenceModel(RuleBasedStateMachine):
             self.client.zrem(f"{PREFIX}:w:{write.series}", write.name)
         self.gone = []
 
-    @rule(write=consumes(writes))
     def die_and_be_recovered(self, write: Write) -> None:
         self.gone.append(write)
         other = Write(write.series, f"recovery of {write.name}")
@@ -143,7 +191,7 @@ class CoherenceModel(RuleBasedStateMachine):
 
     # ---- readers
 
-    @rule(target=reads, series=st.sampled_from(SERIES), process=st.integers(0, 1))
+    @rule(target=reads, series=_SERIES, process=st.integers(0, 1))
     def look(self, series: str, process: int) -> Read:
         least = (self.stored if self.marks_stay else self.acknowledged)[series]
         read = Read(series, process, least)
@@ -177,7 +225,7 @@ class CoherenceModel(RuleBasedStateMachine):
         if self._run(self.scripts.fill, keys, fill_arguments((read.series,), look, value, lasts)):
             self.processes[read.process].held[read.series] = (read.token, read.version)
 
-    @rule(series=st.sampled_from(SERIES), process=st.integers(0, 1))
+    @rule(series=_SERIES, process=st.integers(0, 1))
     def read(self, series: str, process: int) -> None:
         """All of one at once, as most go: alone, its three steps seldom come one after another."""
         read = self.look(series, process)
@@ -185,21 +233,39 @@ class CoherenceModel(RuleBasedStateMachine):
 
     # ---- faults
 
-    @rule(which=st.integers(0, 1_000))
+    @rule(
+        fault=st.sampled_from(FAULTS),
+        series=_SERIES,
+        which=st.integers(0, 1_000),
+    )
+    def lose(self, fault: str, series: str, which: int) -> None:
+        if fault == "evict":
+            self.evict(which)
+        elif fault == "lose_marks":
+            self.lose_marks(series)
+        else:
+            self.lose_everything_but_marks()
+
+    @precondition(lambda self: not self.marks_stay)
+    @rule(series=_SERIES, process=st.integers(0, 1))
+    def read_without_marks(self, series: str, process: int) -> None:
+        """What is read while a write is under way must not outlive it, if its mark is gone."""
+        self.lose_marks(series)
+        self.read(series, process)
+
     def evict(self, which: int) -> None:
         keys = [key for key in sorted(self._keys()) if not self.marks_stay or b":w:" not in key]
         if keys:
             self.client.delete(keys[which % len(keys)])
 
-    @rule()
     def lose_everything_but_marks(self) -> None:
         """FLUSHALL, or a failover to an empty replica, where marks may be lost, too."""
         gone = [key for key in self._keys() if not self.marks_stay or b":w:" not in key]
         if gone:
             self.client.delete(*gone)
 
-    @rule(series=st.sampled_from(SERIES))
-    def step_the_clock_over_a_lease(self, series: str) -> None:
+    def lose_marks(self, series: str) -> None:
+        """The clock steps over their leases, or they are evicted."""
         if not self.marks_stay:
             self.client.delete(f"{PREFIX}:w:{series}")
 

@@ -19,6 +19,7 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
+from jts_storage.testing.contracts.samples import flat
 from jts_storage.testing.factories import START, make_candles
 
 M1 = Timeframe.M1
@@ -237,3 +238,36 @@ def test_of_equal_timestamps_of_a_series_the_last_row_counts() -> None:
     panel = CandlePanel.from_arrow(M1, pa.concat_tables([t.unify_dictionaries() for t in tables]))
     assert panel == CandlePanel(M1, [second, other])
     assert panel[first.key].start == datetime(2024, 1, 2, tzinfo=UTC)
+
+
+def test_a_series_that_is_selected_twice_is_there_once() -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey(name, M1), 3) for name in "ABC"])
+    a, b, _ = panel
+    chosen = panel.select([b, a, b, SeriesKey("nobody", M1)])
+    assert (list(chosen), chosen.rows) == ([a, b], 6)
+    assert chosen == CandlePanel(M1, [panel[a], panel[b]])
+
+
+def test_panels_of_other_fields_are_others() -> None:
+    nothing_traded = [flat(START, "1.5", 0)]
+    panel = CandlePanel(M1, [CandleSeries(SeriesKey("A", M1), nothing_traded)])
+    prices = panel.only("open", "high", "low", "close")
+    assert prices == panel.only("close", "low", "high", "open")
+    assert prices != panel
+    assert prices != panel.only("close")
+
+
+def test_floats_of_a_matrix_are_prices_and_whole_volumes() -> None:
+    candle = flat(START, "1.5", 70_000)
+    panel = CandlePanel(M1, [CandleSeries(SeriesKey("A", M1), [candle])])
+    assert panel.matrix("close", floats=True).values.tolist() == [[1.5]]
+    assert panel.matrix("volume", floats=True).values.tolist() == [[70_000.0]]
+    assert panel.matrix("volume").to_pandas().iloc[0, 0] == 70_000.0
+
+
+def test_times_of_a_matrix_that_do_not_ascend_are_refused() -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)])
+    first, second, _ = panel.column("timestamp").tolist()
+    for times in ([first, first], [second, first]):
+        with pytest.raises(InvalidData, match="must ascend"):
+            panel.matrix("close", times=times)

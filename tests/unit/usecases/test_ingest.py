@@ -42,6 +42,7 @@ class Failing:
         self.begun += 1
         await asyncio.wait_for(self.gate.wait(), SECONDS)
         if self.is_away:
+            await asyncio.sleep(0)  # as a real store does
             raise StorageError("ClickHouse is away.")
         await self._storage.run(work)
 
@@ -151,6 +152,43 @@ async def test_the_age_of_the_oldest_counts_what_is_being_stored() -> None:
             oldest = age(ingest)
             assert oldest is not None and oldest >= 0.05
             run.gate.set()
+
+
+async def test_the_age_of_what_was_not_stored_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(ingests, "monotonic", lambda: now[0])
+    async with Storage.in_memory() as storage:
+        run = Failing(storage)
+        run.is_away = True
+        run.gate.clear()
+        async with Ingest(run, every=SECONDS, rows=100, limit=100) as ingest:
+            await ingest.add(KEY, BARS[0])
+            flush = asyncio.create_task(ingest.flush())
+            await until(lambda: run.begun == 1)
+            now[0] += 7
+            await ingest.add(KEY, BARS[1])
+            now[0] += 1
+            run.gate.set()
+            with pytest.raises(StorageError):
+                await flush
+            assert age(ingest) == 8
+            run.is_away = False
+
+
+async def test_what_could_not_be_stored_is_not_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingests, "monotonic", lambda: 100.0)
+    async with Storage.in_memory() as storage:
+        run = Failing(storage)
+        run.is_away = True
+        async with Ingest(run, every=SECONDS, rows=1, limit=10) as ingest:
+            await ingest.add(KEY, BARS[0])
+            await until(lambda: run.begun == 1)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert run.begun == 1
+            run.is_away = False
 
 
 async def test_what_could_not_be_stored_is_kept_and_tried_again() -> None:
