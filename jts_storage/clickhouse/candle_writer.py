@@ -135,7 +135,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
 
         :param begun: the number of the last change before anybody looked.
         """
-        with _under_way.of(rows.keys) as write, _turns.of(rows.keys[0]):
+        with _under_way.of(rows.keys) as write, _turns.of((*self._where, rows.keys[0])):
             if look is not None and self._is_changed(rows, begun, besides=write):
                 look = None  # it shows what another write has replaced meanwhile
             self._insert(rows, version, self._keep(rows, version, "", look))
@@ -168,6 +168,13 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
                 self._insert(rows, version, kept)
             else:
                 self._insert(rows.where(kept.since == 0), version, Kept(new=kept.new))
+
+    @property
+    def _where(self) -> tuple[object, ...]:
+        """The database: a save to another one may take long, and is not waited for."""
+        config = self._manager.config
+        # A process has one embedded engine, however its path is spelled.
+        return () if config.is_embedded else config.hosts, config.database
 
     def _keep(self, rows: SeriesRows, version: int, source: str, look: Look | None = None) -> Kept:
         if self._history is None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,35 @@ async def test_writers_of_one_series_at_once_lose_nothing_of_the_history(
     kept = [row[0] for row in manager.execute(rows)]
     now = [each.close for each in await writers[0].get_range(key, *ALWAYS)]
     assert sorted(kept + now) == sorted(each.close for every in series for each in every)
+
+
+async def test_a_save_does_not_wait_for_one_of_the_same_series_in_another_database(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SeriesKey("ELSEWHERE", Timeframe.M1)
+    manager.execute("DROP DATABASE IF EXISTS elsewhere")
+    manager.execute("CREATE DATABASE elsewhere")
+    for table in ("candles", "candles_history"):
+        manager.execute(f"CREATE TABLE elsewhere.{table} AS {table}")
+    is_there, may_go_on = threading.Event(), threading.Event()
+    insert = manager.insert_columns
+
+    def hold(*given: Any, **more: Any) -> Any:
+        is_there.set()
+        may_go_on.wait(5)
+        return insert(*given, **more)
+
+    monkeypatch.setattr(manager, "insert_columns", hold)
+    with ClickHouseManager(replace(manager.config, database="elsewhere")) as elsewhere:
+        held = asyncio.create_task(
+            ClickHouseCandleRepository(manager).save_many(key, make_candles(key, 3))
+        )
+        assert await asyncio.to_thread(is_there.wait, 20)
+        await ClickHouseCandleRepository(elsewhere).save_many(key, make_candles(key, 3))
+        assert not held.done(), "the other save waited until this one went on"
+        may_go_on.set()
+        await held
+    manager.execute("DROP DATABASE elsewhere")
 
 
 async def test_writes_that_are_told_the_same_moment_get_versions_of_their_own(
