@@ -267,15 +267,16 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
-        if self._history is not None:
-            self._history.keep_deleted(self._source(), key, first, last, version, source)
-        with _under_way.of([key]), self._touching({key: (first, last)}, deletes=True):
-            self._manager.execute(
-                statements.delete(self._source()),
-                bound,
-                settings=statements.write_settings,
-                idempotent=True,
-            )
+        with _turns.of((*self._where, key)):
+            if self._history is not None:
+                self._history.keep_deleted(self._source(), key, first, last, version, source)
+            with _under_way.of([key]), self._touching({key: (first, last)}, deletes=True):
+                self._manager.execute(
+                    statements.delete(self._source()),
+                    bound,
+                    settings=statements.write_settings,
+                    idempotent=True,
+                )
         count = statements.count_deleted(self._candles)
         return int(self._manager.execute(count, bound)[0][0])
 

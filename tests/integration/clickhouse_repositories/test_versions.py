@@ -196,6 +196,30 @@ async def test_writers_of_one_series_at_once_lose_nothing_of_the_history(
     assert sorted(kept + now) == sorted(each.close for every in series for each in every)
 
 
+async def test_a_deletion_beside_a_save_is_of_what_that_saves(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SeriesKey("DELETED", Timeframe.M1)
+    one, other = (ClickHouseCandleRepository(manager) for _ in range(2))
+    first, last = (make_candles(key, 3, seed=seed) for seed in (1, 2))
+    await one.save_many(key, first)
+    insert = ClickHouseCandleRepository._insert
+    ends = [checks.to_ms(each) for each in ALWAYS]
+    deletion = threading.Thread(target=lambda: other._delete_range(key, *ends))
+
+    def beside_a_deletion(self: ClickHouseCandleRepository, *of: Any, **more: Any) -> None:
+        deletion.start()
+        deletion.join(0.5)  # as long as it would take if it did not wait for this
+        insert(self, *of, **more)
+
+    monkeypatch.setattr(ClickHouseCandleRepository, "_insert", beside_a_deletion)
+    await one.save_many(key, last)
+    await asyncio.to_thread(deletion.join)
+    assert not await one.get_range(key, *ALWAYS)
+    kept = "SELECT close FROM candles_history WHERE symbol = 'DELETED' ORDER BY ended, timestamp"
+    assert [row[0] for row in manager.execute(kept)] == [each.close for each in (*first, *last)]
+
+
 async def test_a_save_does_not_wait_for_one_of_the_same_series_in_another_database(
     manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
