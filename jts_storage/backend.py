@@ -272,8 +272,10 @@ class StoreBackend:
         from jts_storage import composition
         from jts_storage.unit_of_work.moments import Moments
 
-        applied = await composition.opening(self.settings, self.stores).history_applied()
-        await Moments(self.stores, applied).begin(is_kept=self.settings.history)
+        applied, is_kept = None, self.settings.history
+        if is_kept:  # or nothing is asked of a store that may be away
+            applied = await composition.opening(self.settings, self.stores).history_applied()
+        await Moments(self.stores, applied).begin(is_kept=is_kept)
 
     async def _forget_history(self, done: Recovered | None = None) -> None:
         """Delete what is older than the settings want; what cannot be is deleted another time.

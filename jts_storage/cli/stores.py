@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jts_storage.cli.output import waiting
 from jts_storage.cli.served import check_here
@@ -14,6 +15,9 @@ from jts_storage.local_servers.extras import check_installed
 from jts_storage.migrate import Databases
 from jts_storage.settings import StorageSettings
 from jts_storage.sharing.folder import make_private
+
+if TYPE_CHECKING:
+    from jts_storage.local_servers.mongod import LocalMongod
 
 _RETRIES = 2  # few, because a person waits for the command
 
@@ -52,8 +56,11 @@ async def databases(
             if "mongo" in wanted:
                 from jts_storage.mongo.manager import MongoDBManager
 
-                uri = None if settings.mongo_url else await _embedded(settings, stack)
-                mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
+                server = None if settings.mongo_url else await _embedded(settings, stack)
+                manager = MongoDBManager(settings.mongo(server.uri if server else None))
+                if server is not None:
+                    manager.keep_to(server.tags)
+                mongo = await stack.enter_async_context(manager)
                 mongo.register(*installed_documents())
             if "relational" in wanted:
                 from jts_storage.relational.manager import DatabaseManager
@@ -70,12 +77,12 @@ async def databases(
         )
 
 
-async def _embedded(settings: StorageSettings, stack: AsyncExitStack) -> str:
-    """The URI of a mongod that runs until the stack is closed."""
+async def _embedded(settings: StorageSettings, stack: AsyncExitStack) -> LocalMongod:
+    """A mongod that runs until the stack is closed."""
     from jts_storage.backend import released
     from jts_storage.local_servers.mongod import LocalMongod
 
     files = settings.data_dir.absolute() / "mongo"
     server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
     stack.push_async_callback(asyncio.to_thread, released, server)
-    return server.uri
+    return server

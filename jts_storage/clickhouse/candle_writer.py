@@ -135,7 +135,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
 
         :param begun: the number of the last change before anybody looked.
         """
-        with _under_way.of(rows.keys) as write, _turns.of(rows.keys[0]):
+        with _under_way.of(rows.keys) as write, _turns.of((*self._where, rows.keys[0])):
             if look is not None and self._is_changed(rows, begun, besides=write):
                 look = None  # it shows what another write has replaced meanwhile
             self._insert(rows, version, self._keep(rows, version, "", look))
@@ -168,6 +168,13 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
                 self._insert(rows, version, kept)
             else:
                 self._insert(rows.where(kept.since == 0), version, Kept(new=kept.new))
+
+    @property
+    def _where(self) -> tuple[object, ...]:
+        """The database: a save to another one may take long, and is not waited for."""
+        config = self._manager.config
+        # A process has one embedded engine, however its path is spelled.
+        return () if config.is_embedded else config.hosts, config.database
 
     def _keep(self, rows: SeriesRows, version: int, source: str, look: Look | None = None) -> Kept:
         if self._history is None:
@@ -260,15 +267,16 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
-        if self._history is not None:
-            self._history.keep_deleted(self._source(), key, first, last, version, source)
-        with _under_way.of([key]), self._touching({key: (first, last)}, deletes=True):
-            self._manager.execute(
-                statements.delete(self._source()),
-                bound,
-                settings=statements.write_settings,
-                idempotent=True,
-            )
+        with _turns.of((*self._where, key)):
+            if self._history is not None:
+                self._history.keep_deleted(self._source(), key, first, last, version, source)
+            with _under_way.of([key]), self._touching({key: (first, last)}, deletes=True):
+                self._manager.execute(
+                    statements.delete(self._source()),
+                    bound,
+                    settings=statements.write_settings,
+                    idempotent=True,
+                )
         count = statements.count_deleted(self._candles)
         return int(self._manager.execute(count, bound)[0][0])
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,59 @@ async def test_writers_of_one_series_at_once_lose_nothing_of_the_history(
     kept = [row[0] for row in manager.execute(rows)]
     now = [each.close for each in await writers[0].get_range(key, *ALWAYS)]
     assert sorted(kept + now) == sorted(each.close for every in series for each in every)
+
+
+async def test_a_deletion_beside_a_save_is_of_what_that_saves(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SeriesKey("DELETED", Timeframe.M1)
+    one, other = (ClickHouseCandleRepository(manager) for _ in range(2))
+    first, last = (make_candles(key, 3, seed=seed) for seed in (1, 2))
+    await one.save_many(key, first)
+    insert = ClickHouseCandleRepository._insert
+    ends = [checks.to_ms(each) for each in ALWAYS]
+    deletion = threading.Thread(target=lambda: other._delete_range(key, *ends))
+
+    def beside_a_deletion(self: ClickHouseCandleRepository, *of: Any, **more: Any) -> None:
+        deletion.start()
+        deletion.join(0.5)  # as long as it would take if it did not wait for this
+        insert(self, *of, **more)
+
+    monkeypatch.setattr(ClickHouseCandleRepository, "_insert", beside_a_deletion)
+    await one.save_many(key, last)
+    await asyncio.to_thread(deletion.join)
+    assert not await one.get_range(key, *ALWAYS)
+    kept = "SELECT close FROM candles_history WHERE symbol = 'DELETED' ORDER BY ended, timestamp"
+    assert [row[0] for row in manager.execute(kept)] == [each.close for each in (*first, *last)]
+
+
+async def test_a_save_does_not_wait_for_one_of_the_same_series_in_another_database(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SeriesKey("ELSEWHERE", Timeframe.M1)
+    manager.execute("DROP DATABASE IF EXISTS elsewhere")
+    manager.execute("CREATE DATABASE elsewhere")
+    for table in ("candles", "candles_history"):
+        manager.execute(f"CREATE TABLE elsewhere.{table} AS {table}")
+    is_there, may_go_on = threading.Event(), threading.Event()
+    insert = manager.insert_columns
+
+    def hold(*given: Any, **more: Any) -> Any:
+        is_there.set()
+        may_go_on.wait(5)
+        return insert(*given, **more)
+
+    monkeypatch.setattr(manager, "insert_columns", hold)
+    with ClickHouseManager(replace(manager.config, database="elsewhere")) as elsewhere:
+        held = asyncio.create_task(
+            ClickHouseCandleRepository(manager).save_many(key, make_candles(key, 3))
+        )
+        assert await asyncio.to_thread(is_there.wait, 20)
+        await ClickHouseCandleRepository(elsewhere).save_many(key, make_candles(key, 3))
+        assert not held.done(), "the other save waited until this one went on"
+        may_go_on.set()
+        await held
+    manager.execute("DROP DATABASE elsewhere")
 
 
 async def test_writes_that_are_told_the_same_moment_get_versions_of_their_own(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.errors import ConnectionFailed, InvalidData
@@ -82,6 +83,23 @@ async def test_a_history_that_is_turned_off_ends_after_a_bad_opening_too(
     failing.times = 1
     async with Storage.open(fresh_settings.model_copy(update={"history": False})) as storage:
         await save(storage, with_volume(SERIES, 7))
+    assert "ends here" in caplog.text
+
+
+async def test_who_keeps_no_history_saves_documents_while_clickhouse_is_away(
+    fresh_settings: StorageSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That the history ends here is noted in MongoDB alone."""
+    async with Storage.open(fresh_settings) as storage:
+        await save(storage, SERIES)
+    url = SecretStr("clickhouse://127.0.0.1:1/jts")
+    away = {"history": False, "migrate": None, "clickhouse_url": url}
+    async with Storage.open(fresh_settings.model_copy(update=away)) as storage:
+        async with storage.unit_of_work() as uow:
+            identity = (await uow.formulas.save(make_formula())).id
+            await uow.commit()
+        assert identity is not None
+        assert await storage.formulas.get_by_id(identity) is not None
     assert "ends here" in caplog.text
 
 
