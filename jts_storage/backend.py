@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from jts_storage.cache.backend import Cache
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.models.registry import Models
+    from jts_storage.unit_of_work.clock import CommitClock
     from jts_storage.unit_of_work.data_sets import StoredDataSets
+    from jts_storage.unit_of_work.first_write import BeforeWriting
     from jts_storage.unit_of_work.moments import StoredView
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.purges import StoredPurges
@@ -47,7 +49,6 @@ _CLOSE_SECONDS = 30.0
 
 _RECOVERY_SECONDS = 5.0
 """How long opening waits for the commits that a crash left; the rest goes on behind it."""
-
 
 _COMPOSITION: Final = "jts_storage.composition"
 
@@ -119,21 +120,17 @@ class StoreBackend:
             opening = composition.opening(self.settings, self._opened)
             applied = await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
-                self._opened.clock.before_writing = self._note_history  # recovery writes, too
+                self._first(self._opened.clock).action = self._note_history  # recovery writes, too
                 await self._begin_recovery()
                 await self._begin_history()
         except BaseException:
             await StoreBackend.close(self)  # itself alone, where it is a part of something else
             raise
-        stores = self._opened
+        stores, taken = self._opened, perf_counter() - begun
         configs = (stores.clickhouse.config, stores.mongo.config, stores.database.config)
-        log.info(
-            "Opened %s and %s in %.2f s; migrations applied: %d.",
-            ", ".join(each.redacted for each in configs[:-1]),
-            configs[-1].redacted,
-            perf_counter() - begun,
-            len(applied),
-        )
+        *first, last = (each.redacted for each in configs)
+        said = "Opened %s and %s in %.2f s; migrations applied: %d."
+        log.info(said, ", ".join(first), last, taken, len(applied))
 
     def _check_installed(self) -> None:
         """Tell at once what is missing, not one part after the other."""
@@ -262,20 +259,24 @@ class StoreBackend:
         self.stores.delivery.deliver_now()
 
     async def _begin_history(self) -> None:
-        """Note since when history is kept: if it fails, before this process writes anything."""
+        """Note since when history is kept: if it fails, before this process writes candles."""
         try:
-            await self.stores.clock.prepare()
+            await self._first(self.stores.clock).begin()
         except StorageError:
             log.warning("The first commit will note since when history is kept.", exc_info=True)
+
+    def _first(self, clock: CommitClock) -> BeforeWriting:
+        """Before what it is noted: documents keep revisions of their own."""
+        return clock.before_candles if self.settings.history else clock.before_writing
 
     async def _note_history(self) -> None:
         from jts_storage import composition
         from jts_storage.unit_of_work.moments import Moments
 
-        applied, is_kept = None, self.settings.history
-        if is_kept:  # or nothing is asked of a store that may be away
+        applied = None
+        if self.settings.history:  # or nothing is asked of a store that may be away
             applied = await composition.opening(self.settings, self.stores).history_applied()
-        await Moments(self.stores, applied).begin(is_kept=is_kept)
+        await Moments(self.stores, applied).begin(is_kept=self.settings.history)
 
     async def _forget_history(self, done: Recovered | None = None) -> None:
         """Delete what is older than the settings want; what cannot be is deleted another time.

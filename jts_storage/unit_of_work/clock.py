@@ -34,6 +34,7 @@ from jts_storage.unit_of_work.clock_expressions import (
     now,
     without,
 )
+from jts_storage.unit_of_work.first_write import BeforeWriting
 from jts_storage.unit_of_work.leftovers import Leftovers
 from jts_storage.unit_of_work.listed import (
     CLOCK_ID,
@@ -86,19 +87,14 @@ class CommitClock:
         self._symbols_decided = symbols_decided
         self._owner = this_process()
         self._leftovers = Leftovers(manager)
-        self.before_writing: Callable[[], Awaitable[None]] | None = None
-        """What is done once, before this process writes anything."""
+        self.before_writing = BeforeWriting()
+        self.before_candles = BeforeWriting()
 
-    async def begin_writing(self) -> None:
-        while self.before_writing is not None:
-            await self.prepare()
-
-    async def prepare(self) -> None:
-        """Do what is to be done before writing, which may name what is to be done next."""
-        if (action := self.before_writing) is not None:
-            await action()
-            if self.before_writing is action:
-                self.before_writing = None
+    async def begin_writing(self, *, candles: bool) -> None:
+        """:param candles: whether candles are written; others need not wait for ClickHouse."""
+        await self.before_writing.all()
+        if candles:
+            await self.before_candles.all()
 
     async def start(self) -> None:
         """Make the clock if there is none yet, ahead of every version that is stored."""
@@ -146,7 +142,7 @@ class CommitClock:
         :param behind: runs what takes the place off the list, so that the block ends before it
             has. Whether the place was kept is then not known.
         """
-        await self.begin_writing()
+        await self.begin_writing(candles=series is None or bool(series))
         await self._leftovers.settle()
         place = Place(identity or ObjectId(), 0, unit=unit, lands=lands)
         try:

@@ -78,7 +78,7 @@ class Moments:
     async def begin(self, *, is_kept: bool) -> None:
         """Note since when history is kept; where it is not, it ends with the first write."""
         if not is_kept:
-            self._stores.clock.before_writing = self._end
+            self._stores.clock.before_writing.action = self._end
             return
         await self._end_before_gaps()
         began = await self._beginnings_by_name()

@@ -192,7 +192,8 @@ class Recovery:
         changes = await self._stores.journal.load(entry)
         if changes is None:
             return
-        await self._stores.clock.begin_writing()
+        of_candles = entry.series is None or bool(entry.series)
+        await self._stores.clock.begin_writing(candles=of_candles)
         changes.symbols_version = entry.symbols_version
         self._check_models(entry)
         # Bookkeeping before ClickHouse, as in the commit itself.

@@ -223,7 +223,7 @@ class StoredWork:
         elif self._revisions:
             return await commit_documents(stores, self._session, self._revisions)
         elif self._touches_documents:
-            await stores.clock.begin_writing()
+            await stores.clock.begin_writing(candles=False)
             await stores.clock.wait_for_fence()
             await commit_alone(stores.mongo, self._session, "committing")
         return None

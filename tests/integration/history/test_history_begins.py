@@ -86,21 +86,24 @@ async def test_a_history_that_is_turned_off_ends_after_a_bad_opening_too(
     assert "ends here" in caplog.text
 
 
-async def test_who_keeps_no_history_saves_documents_while_clickhouse_is_away(
-    fresh_settings: StorageSettings, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("history", [True, False])
+async def test_documents_are_saved_while_clickhouse_is_away(
+    fresh_settings: StorageSettings, caplog: pytest.LogCaptureFixture, history: bool
 ) -> None:
-    """That the history ends here is noted in MongoDB alone."""
+    """That a history ends here is noted in MongoDB alone; that it is kept, before candles are."""
     async with Storage.open(fresh_settings) as storage:
         await save(storage, SERIES)
     url = SecretStr("clickhouse://127.0.0.1:1/jts")
-    away = {"history": False, "migrate": None, "clickhouse_url": url}
+    away = {"history": history, "migrate": None, "clickhouse_url": url}
     async with Storage.open(fresh_settings.model_copy(update=away)) as storage:
         async with storage.unit_of_work() as uow:
             identity = (await uow.formulas.save(make_formula())).id
             await uow.commit()
         assert identity is not None
         assert await storage.formulas.get_by_id(identity) is not None
-    assert "ends here" in caplog.text
+        with pytest.raises(ConnectionFailed):
+            await save(storage, SERIES)
+    assert ("ends here" in caplog.text) is not history
 
 
 async def test_who_keeps_no_history_ends_it_before_finishing_what_a_crash_left(

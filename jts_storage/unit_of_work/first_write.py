@@ -1,0 +1,25 @@
+"""What a process does once, before it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+
+class BeforeWriting:
+    """
+    :ivar action: what is to be done; None if nothing is. It may name what is to be done next.
+    """
+
+    def __init__(self) -> None:
+        self.action: Callable[[], Awaitable[None]] | None = None
+
+    async def begin(self) -> None:
+        """Do it, but not yet what it names."""
+        if (action := self.action) is not None:
+            await action()
+            if self.action is action:
+                self.action = None
+
+    async def all(self) -> None:
+        while self.action is not None:
+            await self.begin()
