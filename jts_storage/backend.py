@@ -129,8 +129,8 @@ class StoreBackend:
         stores, taken = self._opened, perf_counter() - begun
         configs = (stores.clickhouse.config, stores.mongo.config, stores.database.config)
         *first, last = (each.redacted for each in configs)
-        said = "Opened %s and %s in %.2f s; migrations applied: %d."
-        log.info(said, ", ".join(first), last, taken, len(applied))
+        values = ", ".join(first), last, taken, len(applied)
+        log.info("Opened %s and %s in %.2f s; migrations applied: %d.", *values)
 
     def _check_installed(self) -> None:
         """Tell at once what is missing, not one part after the other."""
