@@ -266,7 +266,7 @@ class StoreBackend:
             log.warning("The first commit will note since when history is kept.", exc_info=True)
 
     def _first(self, clock: CommitClock) -> BeforeWriting:
-        """Before what it is noted: documents keep revisions of their own."""
+        """What waits until it is noted: candles, or whatever is written without a history."""
         return clock.before_candles if self.settings.history else clock.before_writing
 
     async def _note_history(self) -> None:

@@ -206,9 +206,14 @@ def _stop(server: subprocess.Popen[bytes], stop_signal: int, patience: float) ->
 
 
 def _write_state(folder: Path, pid: int, port: int) -> None:
-    path, started = folder / "server.json", datetime.now(UTC).isoformat(timespec="milliseconds")
-    state = {"keeper": os.getpid(), "pid": pid, "port": port, "started": started}
-    state["folder"] = str(folder)
+    state = {
+        "keeper": os.getpid(),
+        "pid": pid,
+        "port": port,
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "folder": str(folder),  # a copy of it is told apart by this
+    }
+    path = folder / "server.json"
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(state))
     draft.replace(path)  # readers never see half of it

@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable
 
 
 class BeforeWriting:
-    """
-    :ivar action: what is to be done; None if nothing is. It may name what is to be done next.
+    """An action that is done once, however many commits wait for it.
+
+    :ivar action: None if nothing is to be done. It may name another one, to be done next.
     """
 
     def __init__(self) -> None:
         self.action: Callable[[], Awaitable[None]] | None = None
 
     async def begin(self) -> None:
-        """Do it, but not yet what it names."""
+        """Do it, but not yet the next one."""
         if (action := self.action) is not None:
             await action()
             if self.action is action:
