@@ -18,6 +18,7 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.mongo.leases import Leases
+from jts_storage.mongo.manager import manager_of
 from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
@@ -53,9 +54,7 @@ def stores_of(
     :param mongod: the embedded one, if there is one.
     :param cache: told of what is written to candles and symbols, if there is one.
     """
-    mongo = MongoDBManager(settings.mongo(mongod.uri if mongod else None))
-    if mongod is not None:
-        mongo.keep_to(mongod.tags)
+    mongo = manager_of(settings, mongod)
     database = DatabaseManager(settings.database())
     mongo.register(*installed_documents())
     mongo.models = with_declared(models, mongo.models)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +22,6 @@ from jts_storage.backup.stores.mongo import MongoRestore
 from jts_storage.backup.stores.relational import PostgresRestore, is_sqlite
 from jts_storage.backup.stores.sqlite import SqliteRestore
 from jts_storage.mongo.leases import DURATION, Leases, renewing
-from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.unit_of_work.participants import Stores
 
 FOLDER = "jts-backup-"
@@ -71,8 +70,7 @@ class Scratch:
         return await run(restore.differing, contents)
 
     async def _mongo(self, manifest: Manifest) -> list[str]:
-        config = replace(self.stores.mongo.config, database=self.name)
-        async with MongoDBManager(config) as manager:
+        async with self.stores.mongo.beside(self.name) as manager:
             restore = MongoRestore(manager, self.repository)
             await restore.fill(manifest.stores[mongo.NAME])
             return await restore.differing(manifest.stores[mongo.NAME])

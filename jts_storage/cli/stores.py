@@ -54,13 +54,10 @@ async def databases(
                 clickhouse = ClickHouseManager(settings.clickhouse())
                 stack.callback(clickhouse.close)
             if "mongo" in wanted:
-                from jts_storage.mongo.manager import MongoDBManager
+                from jts_storage.mongo.manager import manager_of
 
                 server = None if settings.mongo_url else await _embedded(settings, stack)
-                manager = MongoDBManager(settings.mongo(server.uri if server else None))
-                if server is not None:
-                    manager.keep_to(server.tags)
-                mongo = await stack.enter_async_context(manager)
+                mongo = await stack.enter_async_context(manager_of(settings, server))
                 mongo.register(*installed_documents())
             if "relational" in wanted:
                 from jts_storage.relational.manager import DatabaseManager

@@ -195,7 +195,7 @@ async def _scratch(stack: AsyncExitStack, given: Databases) -> Databases:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jts-check-"))
         server = await asyncio.to_thread(LocalMongod.acquire, Path(folder) / "mongo")
         stack.push_async_callback(asyncio.to_thread, server.release)
-        mongo = await stack.enter_async_context(MongoDBManager(uri=server.uri))
+        mongo = await stack.enter_async_context(MongoDBManager.over(server))
         scratch = replace(scratch, mongo=mongo)
     if every or given.database is not None:
         database = await stack.enter_async_context(DatabaseManager(":memory:"))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
@@ -32,12 +32,26 @@ from jts_storage.mongo.stored import CODEC, StoredDocument
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient
 
+    from jts_storage.settings import StorageSettings
+
 Bson: TypeAlias = dict[str, Any]
 Client: TypeAlias = AsyncMongoClient[Bson]
 Database: TypeAlias = AsyncDatabase[Bson]
 Collection: TypeAlias = AsyncCollection[Bson]
 
 log = logging.getLogger(__name__)
+
+
+class LocalServer(Protocol):
+    """A mongod over a folder of this machine."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Those of its member of the replica set, which no mongod of another folder has."""
+        ...
 
 
 @dataclass(slots=True)
@@ -81,6 +95,26 @@ class MongoDBManager:
         self.unreadable = Unreadable()
         self.models = Models()
         self._documents: Documents | None = None
+
+    @classmethod
+    def over(cls, server: LocalServer, config: MongoDBConfig | None = None) -> Self:
+        """A manager that uses this server and no other, also when it connects anew.
+
+        Where the server has died, that of another folder may listen on its port by then.
+
+        :param config: with the server's address in it.
+        """
+        manager = cls(config or MongoDBConfig(uri=server.uri))
+        manager._tags = dict(server.tags)
+        return manager
+
+    def beside(self, database: str) -> Self:
+        """A manager of another database on the same servers."""
+        cls = type(self)
+        other = cls(replace(self.config, database=database))
+        other._hosts, other._connect = self._hosts, self._connect
+        other.retries = Retries(other.config, other._hosts)
+        return other
 
     @classmethod
     def from_motor(
@@ -149,13 +183,6 @@ class MongoDBManager:
         for model in models:
             self.models = self.models.replaced_by(model)
         self._documents = None
-
-    def keep_to(self, tags: Mapping[str, str]) -> None:
-        """Use no server but one with these tags in its replica set, also after a new connection.
-
-        Call it before the first use.
-        """
-        self._tags = dict(tags)
 
     async def documents(self) -> Documents:
         """The Beanie document classes of this manager's database: fresh ones, shared with nobody.
@@ -276,6 +303,15 @@ class MongoDBManager:
 
     def _with_tags(self, servers: Sequence[ServerDescription]) -> list[ServerDescription]:
         return [each for each in servers if self._tags.items() <= each.tags.items()]
+
+
+def manager_of(settings: StorageSettings, server: LocalServer | None) -> MongoDBManager:
+    """
+    :param server: the embedded one; None where the settings name others.
+    """
+    if server is None:
+        return MongoDBManager(settings.mongo())
+    return MongoDBManager.over(server, settings.mongo(server.uri))
 
 
 def _configured(config: MongoDBConfig | str | None, given: dict[str, Any]) -> MongoDBConfig:

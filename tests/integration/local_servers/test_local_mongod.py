@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from jts_storage import Storage, StorageSettings
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 from jts_storage.local_servers.folder import ServerFolder, free_port
 from jts_storage.local_servers.mongod import LocalMongod, find_mongod
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.settings.storage import MongoDBFields
 from jts_storage.testing.factories import make_formula
 from tests.prepared import Prepared
@@ -274,6 +277,24 @@ async def test_a_storage_whose_mongod_died_does_not_write_to_one_that_took_its_p
                 await commit()
             with MongoClient[dict[str, Any]](other.uri) as client:
                 assert client["jts"]["formulas"].count_documents({}) == 0
+        mongod.release()
+
+
+async def test_a_manager_over_a_folder_uses_the_server_of_no_other(tmp_path: Path) -> None:
+    """Nor does one of another database beside it, where a backup is tried."""
+    mongod = LocalMongod.acquire(tmp_path)
+    try:
+        async with MongoDBManager.over(mongod) as own, own.beside("other") as other:
+            assert (await other.db.command("ping"))["ok"]
+            assert (own.db.name, other.db.name) == ("jts", "other")
+        config = MongoDBConfig(uri=mongod.uri, server_selection_timeout=1, max_retries=0)
+        moved = SimpleNamespace(uri=mongod.uri, tags={"folder": "another"})
+        foreign = MongoDBManager.over(moved, config)
+        for manager in (foreign, foreign.beside("other")):
+            async with manager:
+                with pytest.raises(ConnectionFailed):
+                    await manager.ping()
+    finally:
         mongod.release()
 
 
