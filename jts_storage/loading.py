@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from jts_storage.loading_internals import open_library
+from jts_storage.loading_internals import import_engine
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -31,5 +31,4 @@ async def loaded_clickhouse(config: ClickHouseConfig) -> ClickHouseManager:
 def _load_engine() -> None:
     """Load the library of the embedded engine; that it is missing is told as it opens."""
     with suppress(ImportError):
-        open_library()
-        import_module("chdb")
+        import_engine()

@@ -11,7 +11,6 @@ from jts_storage.domain import checks
 from jts_storage.domain.cache_statistics import CacheStatistics
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.outcomes import Outcome, unit_id
-from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.events import EventPublisher, Subscription
@@ -19,32 +18,33 @@ from jts_storage.ports.health import Health
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.models import Model
 from jts_storage.ports.observation import Observation, Observer
-from jts_storage.ports.rate_limits import RateLimiter
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.readable import Backend, ReadableStorage
 from jts_storage.unit_of_work.repeating import retry_policy
-from jts_storage.usecases.rate_limit_mirror import CheckpointMirror
-from jts_storage.usecases.rate_limits import SharedRateLimiter
 from jts_storage.usecases.storage_limits import StorageLimits
 
 if TYPE_CHECKING:
     from jts_storage.cache.backend import Cache
     from jts_storage.clickhouse.manager import ClickHouseManager
+    from jts_storage.domain.rate_limits import RateLimits
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.observe.diagnosis import Diagnosis
+    from jts_storage.ports.rate_limits import RateLimiter
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
     from jts_storage.unit_of_work.participants import Stores
+    from jts_storage.usecases.rate_limits import SharedRateLimiter
 
 E = TypeVar("E", bound=DomainEvent)
 F = TypeVar("F", bound=DomainEvent)
 T = TypeVar("T")
-LimitsOf: TypeAlias = Callable[["Storage"], SharedRateLimiter]
+LimitsOf: TypeAlias = Callable[["Storage"], "SharedRateLimiter"]
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
 
 
 def _limits(settings: StorageSettings | None, storage: Storage) -> SharedRateLimiter:
     from jts_storage.limiting import limiter_of
+    from jts_storage.usecases.rate_limit_mirror import CheckpointMirror
 
     return limiter_of(settings, CheckpointMirror(storage))
 
@@ -118,8 +118,10 @@ class Storage(ReadableStorage):
         observer: Observer | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
+        from jts_storage.domain.rate_limits import RateLimits
         from jts_storage.memory.backend import InMemoryBackend
         from jts_storage.memory.rate_limits import InMemoryRateLimits
+        from jts_storage.usecases.rate_limits import SharedRateLimiter
 
         limits = rate_limits or RateLimits()
         publisher = _told(publisher, observer, "memory")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from jts_storage.domain.cache_statistics import CacheStatistics
-from jts_storage.domain.rate_limits import RateLimitState
+
+if TYPE_CHECKING:
+    from jts_storage.domain.rate_limits import RateLimitState
 
 
 class Health(dict[str, bool]):

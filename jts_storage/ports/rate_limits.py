@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
-from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimits, RateLimitState, Slot
+if TYPE_CHECKING:
+    from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
+    from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimits, RateLimitState, Slot
 
 
 class AcquiredSlot(Protocol):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from jts_storage.ports.health import Health
-from jts_storage.usecases.rate_limits import SharedRateLimiter
+
+if TYPE_CHECKING:
+    from jts_storage.usecases.rate_limits import SharedRateLimiter
 
 
 class StorageLimits:

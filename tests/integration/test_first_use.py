@@ -184,6 +184,40 @@ def test_the_engine_is_opened_before_it_is_imported(engine_used: Callable[[str],
     assert done == [True, False]
 
 
+IMPORTED: Final = """
+import json, os, sys
+from jts_storage import loading_internals
+from jts_storage.clickhouse.manager import ClickHouseManager
+
+if sys.argv[1] == "asks for more":
+    del loading_internals._NotStarted.query
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+before = threads()
+loading_internals.import_engine()
+import chdb
+is_started, version = threads() > before, chdb.engine_version
+with ClickHouseManager(embedded_path=":memory:") as manager:
+    [(answer,)] = manager.execute("SELECT version()")
+print(json.dumps([is_started, version, chdb.engine_version == answer]))
+"""
+
+
+def test_the_engine_is_not_started_to_be_imported(engine_used: Callable[[str], None]) -> None:
+    engine_used("chDB")
+    assert run(IMPORTED, "") == [False, "", True]
+
+
+def test_a_release_of_the_engine_that_asks_for_more_is_imported_as_it_is(
+    engine_used: Callable[[str], None],
+) -> None:
+    engine_used("chDB")
+    is_started, version, is_right = run(IMPORTED, "asks for more")
+    assert is_started and version and is_right
+
+
 def test_opening_tells_one_line(tmp_path: Path) -> None:
     told = _log_of_opening(tmp_path)
     assert len(told) == 1

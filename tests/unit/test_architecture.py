@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "usecases": CORE | {"readers"},
     "settings": frozenset({"errors", "domain", "_runtime.imports"}),
     "models": CORE,
-    "clickhouse": CORE | {"settings", "models"},
+    "clickhouse": CORE | {"loading_internals", "settings", "models"},
     "mongo": CORE | {"settings", "models"},
     "relational": CORE | {"settings", "models"},
     "lake": CORE,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,3 +26,44 @@ def test_a_collector_that_is_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+class _Kept:
+    """The collector looks after objects that may refer to others."""
+
+
+def _is_young(wanted: object) -> bool:
+    return any(each is wanted for young in (0, 1) for each in gc.get_objects(young))
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """The suite freezes what it has imported."""
+    is_frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    yield
+    if is_frozen:
+        gc.freeze()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_was_imported_is_looked_at_by_full_collections_only() -> None:
+    before = _Kept()
+    assert _is_young(before)
+    with without_collections():
+        made = _Kept()
+        made.itself = made  # type: ignore[attr-defined]
+    assert not _is_young(made)
+    kept = weakref.ref(made)
+    del made
+    gc.collect()
+    assert kept() is None
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_a_program_has_frozen_stays_frozen() -> None:
+    gc.freeze()
+    with without_collections():
+        """Nothing is imported."""
+    assert gc.get_freeze_count()
+    gc.unfreeze()

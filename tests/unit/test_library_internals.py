@@ -61,7 +61,7 @@ def test_a_library_whose_insides_are_used_has_an_upper_bound(adapter: str) -> No
     texts = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     wanted = {each.name: str(each.specifier) for each in map(Requirement, texts)}
     for owner in importlib.import_module(adapter).DEPENDS_ON:
-        library = owner.partition(".")[0].replace("_", "-")
+        library = owner.partition(":")[0].partition(".")[0].replace("_", "-")
         library = DISTRIBUTIONS.get(library, library)
         assert "<" in wanted[library], library
 

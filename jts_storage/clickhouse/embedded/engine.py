@@ -21,6 +21,7 @@ from typing import Any
 from jts_storage.clickhouse.change_log import ChangeLog
 from jts_storage.clickhouse.embedded.chdb_internals import disown
 from jts_storage.errors import ConnectionFailed, FolderInUse, InvalidConfiguration
+from jts_storage.loading_internals import import_engine
 
 MEMORY = ":memory:"
 WARN_EVERY = 25
@@ -121,6 +122,7 @@ class _Engine:
         if opened.connections == 0 and opened.path != MEMORY:
             _prepare(opened.path)
         try:
+            import_engine()
             from chdb import connect
         except ImportError as exc:
             raise InvalidConfiguration(

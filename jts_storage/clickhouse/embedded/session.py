@@ -18,6 +18,7 @@ from jts_storage.clickhouse.driver_internals import CLIENT_SETTINGS, Context, Se
 from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import is_select, literal, only_reads, quoted
+from jts_storage.loading_internals import tell_version
 
 _DRAINS = 3  # tries at a clean answer
 _NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
@@ -175,6 +176,7 @@ class EmbeddedSession:
     def _describe_server(self) -> Context:
         answer = self._connection.query("SELECT version(), timezone()", "TabSeparated")
         version, timezone = answer.bytes().decode().split()
+        tell_version(version)
         major, minor, patch, *_ = (*map(int, version.split(".")), 0, 0)
         context = Context()
         context.server_info = ServerInfo(
