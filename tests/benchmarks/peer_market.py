@@ -1,9 +1,10 @@
 """What `peers.py` runs in each venv for a whole market: one store, a line of JSON with medians.
 
 2,500 symbols of 500 days and 1,560 minutes. U1 one new minute of all, U2 250 days of all as one
-frame, U3 the latest bar of each, U4 200 symbols of four days of minutes to days, U5 390 minutes of
-a random symbol and day, in milliseconds. ArcticDB keeps a symbol by itself, so its U1 is of 100
-symbols, times 25. It imports nothing of ours but in the run that measures ours.
+frame (at once: while what was written is still merged), U3 the latest bar of each, U4 200 symbols
+of four days of minutes to days, U5 390 minutes of a random symbol and day, in milliseconds.
+ArcticDB keeps a symbol by itself, so its U1 is of 100 symbols, times 25. It imports nothing of ours
+but in the run that measures ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +36,9 @@ class Market(Protocol):
     def latest(self) -> object: ...
     def coarser(self, first: int, last: int) -> object: ...
     def point(self, symbol: int, first: int, last: int) -> object: ...
+
+    def rest(self) -> None:
+        """Wait until nothing is done in the background of what was written."""
 
 
 def name_of(symbol: int) -> str:
@@ -111,8 +116,12 @@ class Ours:
         key = SeriesKey(name_of(symbol), Timeframe.M1, "KRX")
         return self._run(self._storage.candles.get_range(key, _time(first), _time(last)))
 
+    def rest(self) -> None:
+        while self._storage.clickhouse.execute("SELECT count() FROM system.merges") != [(0,)]:
+            sleep(0.1)
 
-class Duck:
+
+class Duck(Market):
     def __init__(self, place: Path) -> None:
         import duckdb  # type: ignore[import-not-found]
 
@@ -159,7 +168,7 @@ class Duck:
         return found.to_arrow_table() if hasattr(found, "to_arrow_table") else found.arrow()
 
 
-class Arctic:
+class Arctic(Market):
     def __init__(self, place: Path) -> None:
         import arcticdb  # type: ignore[import-not-found]
 
@@ -237,8 +246,15 @@ def main(who: str, place: Path) -> None:
         return store.point(symbol, first, first + 389 * MINUTE)
 
     minutes = [market(1, MINUTE, end + (run + 1) * MINUTE) for run in range(9)]
+
+    def days(_: int) -> object:
+        return store.days(last_day - (ASKED_DAYS - 1) * DAY, last_day)
+
+    at_once = measure(days, 7)
+    store.rest()
     figures = {
-        "U2": measure(lambda _: store.days(last_day - (ASKED_DAYS - 1) * DAY, last_day), 7),
+        "U2 at once": at_once,
+        "U2": measure(days, 7),
         "U3": measure(lambda _: store.latest(), 3),
         "U4": measure(lambda _: store.coarser(START_MS, end), 5),
         "U5": measure(point, 100),
