@@ -65,21 +65,20 @@ def _import_without_start() -> None:
 
     That takes 60 ms, in which nothing else of Python runs.
     """
-    for library in _libraries():
-        spec = spec_from_file_location("chdb._chdb", library)
-        if spec is None or spec.loader is None:
-            return
-        module: Any = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules["chdb._chdb"] = module
-        connect, module.connect = module.connect, _NotStarted
-        try:
-            import_module("chdb")
-        except Exception:  # noqa: BLE001 - whatever it is, chDB as it comes is tried next
-            sys.modules.pop("chdb", None)  # it asks for more than the version: let it
-        finally:
-            module.connect = connect
+    library = next(_libraries(), None)
+    spec = spec_from_file_location("chdb._chdb", library) if library is not None else None
+    if spec is None or spec.loader is None:
         return
+    module: Any = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["chdb._chdb"] = module
+    connect, module.connect = module.connect, _NotStarted
+    try:
+        import_module("chdb")
+    except Exception:  # noqa: BLE001 - whatever it is, chDB as it comes is tried next
+        sys.modules.pop("chdb", None)
+    finally:
+        module.connect = connect
 
 
 class _NotStarted:
