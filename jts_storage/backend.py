@@ -263,7 +263,7 @@ class StoreBackend:
         try:
             await self._first(self.stores.clock).begin()
         except StorageError:
-            log.warning("The first commit will note since when history is kept.", exc_info=True)
+            log.warning("What is written next will note since when history is kept.", exc_info=True)
 
     def _first(self, clock: CommitClock) -> BeforeWriting:
         """What waits until it is noted: candles, or whatever is written without a history."""

@@ -173,7 +173,13 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         return self._columns.rows
 
     def __getitem__(self, key: SeriesKey) -> CandleSeries:
-        return self._series(self._places[key])
+        place = self._places.get(key)
+        if place is not None:
+            return self._series(place)
+        given: object = key  # whatever the types say
+        what = "has no rows in this panel" if isinstance(given, SeriesKey) else "is no SeriesKey"
+        example = next(iter(self._keys), SeriesKey("005930", self._timeframe, "KRX"))
+        raise KeyError(f"{given!r} {what}; its keys are such as {example!r}")
 
     def __iter__(self) -> Iterator[SeriesKey]:
         return iter(self._keys)

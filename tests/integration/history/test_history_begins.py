@@ -53,7 +53,7 @@ async def test_what_the_opening_could_not_note_the_first_commit_does(
     fresh_settings: StorageSettings, failing: Failing, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Storage.open(fresh_settings) as storage:
-        assert "The first commit will note since when history is kept" in caplog.text
+        assert "What is written next will note since when history is kept" in caplog.text
         for volume in (1, 2, 3):
             await save(storage, with_volume(SERIES, volume))
         assert await volumes(storage) == [(1, 2), (2, 3)]
