@@ -28,6 +28,7 @@ from jts_storage.settings.gateway import GatewayConfig
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from tests.remote.gateways import remote, served
+from tests.waiting import until
 
 KEY = SeriesKey("SECRET-SYMBOL", Timeframe.M1, "KRX")
 
@@ -141,6 +142,7 @@ async def test_an_event_carries_the_trace_of_its_commit(
             await uow.commit()
     storage.events.register_handler(Scanned, handler)  # as in a process that starts later
     await storage.recover()
+    await until(lambda: bool(heard))  # a look in the background may have the key
     assert heard == [trace.format_trace_id(root.get_span_context().trace_id)]
 
 

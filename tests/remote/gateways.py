@@ -55,7 +55,7 @@ class AtOnce:
         async def written(*values: Any, **named: Any) -> Any:
             found = await self._storage.run(
                 lambda uow: getattr(at(uow, self._path), name)(*values, **named),
-                attempts=10 if name == "update" else 4,
+                attempts=100 if name == "update" else 4,
             )
             # It is stamped where it is stored.
             if isinstance(found, Checkpoint):

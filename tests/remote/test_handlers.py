@@ -25,8 +25,8 @@ from tests.remote.handlers_net import (
     noting,
     settings,
     tell,
-    until,
 )
+from tests.waiting import until
 
 __all__ = ["embedded", "net", "no_looks", "settings"]  # fixtures
 

@@ -22,8 +22,8 @@ from tests.remote.handlers_net import (
     no_looks,
     settings,
     tell,
-    until,
 )
+from tests.waiting import until
 
 __all__ = ["embedded", "net", "no_looks", "settings"]  # fixtures
 
