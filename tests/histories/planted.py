@@ -95,7 +95,8 @@ def candles_inserted_in_two_parts() -> None:
         return write_rows
 
     replaced(ClickHouseCandleWriter, "apply", make)
-    replaced(ClickHouseCandleWriter, "write_rows", halves)
+    for written in ("write_rows", "replace_rows"):
+        replaced(ClickHouseCandleWriter, written, halves)
 
 
 def series_written_again_by_an_unfenced_recoverer() -> None:
