@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,8 @@ from tests.redis_servers import RestartedRedis, Sentinel, waited_for
 _PATIENCE: Final = 180.0
 """Seconds; a sentinel that was not run for two of them looks on for half a minute."""
 
+_QUICK: Final = {"--repl-diskless-sync-delay": "0"}
+_NO_OPTIONS: Final[Mapping[str, str]] = {}
 _QUORUM: Final = 2
 _SENTINELS: Final = 3
 
@@ -73,17 +75,21 @@ class SentinelSet:
 
     :param patience: for how many milliseconds the sentinels wait for a primary; a machine that is
         busy for as long has its primary replaced, and two of them for some seconds.
+    :param options: further ones of the servers' command lines.
     """
 
-    def __init__(self, folder: Path, *, patience: int = 1_000) -> None:
+    def __init__(
+        self, folder: Path, *, patience: int = 1_000, options: Mapping[str, str] = _NO_OPTIONS
+    ) -> None:
         self._folder = folder
         self._patience = patience
+        self._options = {**_QUICK, **options}
         self._servers: list[RestartedRedis] = []
         self._sentinels: list[Sentinel] = []
         self._roles = _Roles([])
 
     def __enter__(self) -> Self:
-        first, second = (RestartedRedis(self._made(name), options=_QUICK) for name in "ab")
+        first, second = (RestartedRedis(self._made(name), options=self._options) for name in "ab")
         self._servers = [first, second]
         self._sentinels = [
             Sentinel(
@@ -182,9 +188,6 @@ class SentinelSet:
     def _stop(self) -> None:
         for each in (*self._sentinels, *self._servers):
             each.kill()
-
-
-_QUICK: Final = {"--repl-diskless-sync-delay": "0"}
 
 
 def paused(server: RestartedRedis) -> None:

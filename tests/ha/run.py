@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,6 +125,7 @@ def redis_nodes(
     kinds: Sequence[str] = (),
     all_reads: bool = False,
     patience: int = 1_000,
+    options: Mapping[str, str] | None = None,
     **given: float,
 ) -> Iterator[Nodes]:
     """Redis with sentinels, in which the workers keep what they read.
@@ -132,11 +133,12 @@ def redis_nodes(
     :param coherence: as in `RedisConfig`.
     :param all_reads: as in `OfACache`.
     :param patience: as in `SentinelSet`.
+    :param options: as in `SentinelSet`.
     :param given: further parameters of `SentinelFaults`.
     """
     with (
         LocalMongod.acquire(folder / "mongod") as mongod,
-        SentinelSet(folder / "redis", patience=patience) as servers,
+        SentinelSet(folder / "redis", patience=patience, options=options or {}) as servers,
     ):
         cache = f"{servers.url}?coherence={coherence}&max_stale={MAX_STALE:g}&lease=2&timeout=0.5"
         with Stores(folder, {"mongo_url": mongod.uri}, asked={"redis_url": cache}) as stores:
