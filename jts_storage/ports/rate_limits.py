@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
-    from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimits, RateLimitState, Slot
+from jts_storage.domain.rate_books import Exhausted, Granted, Refused, SlotRequest
+from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimits, RateLimitState, Slot
 
 
 class AcquiredSlot(Protocol):
