@@ -110,7 +110,7 @@ async def test_two_clients_keep_the_order_between_them(net: Net) -> None:
     await asyncio.gather(commit(clients[0], range(8)), commit(clients[1], range(100, 108)))
     await until(lambda: len(heard) == 16)
     assert heard == sorted(versions, key=versions.__getitem__)
-    assert await net.waiting() == []
+    await until(lambda: _is(net, []))
 
 
 async def test_a_stream_that_is_cut_is_no_attempt_and_frees_the_key(net: Net) -> None:
