@@ -52,7 +52,7 @@ class PanelMatrix:
         row = np.searchsorted(axis, stamps)
         series = series_of_rows(panel.offsets)
         if times is not None:
-            belongs = np.isin(stamps, axis)
+            belongs = _last_before(axis, row, series) if fill else np.isin(stamps, axis)
             row, series, column = row[belongs], series[belongs], column[belongs]
         shape = (len(axis), len(panel))
         present = np.zeros(shape, np.bool_)
@@ -90,6 +90,18 @@ def _scale_of(field: str) -> int:
     return checks.PRICE_SCALE if field in PRICES else 1
 
 
+def _last_before(axis: Int64Array, row: Int64Array, series: Int64Array) -> AnyArray:
+    """Which candles are the last of their series before a time, or at it.
+
+    One between two times, or before the first, is what is repeated at the next.
+
+    :param row: of each candle: the first time that is not before it.
+    """
+    is_last: AnyArray = row < len(axis)
+    is_last[:-1] &= (row[1:] != row[:-1]) | (series[1:] != series[:-1])
+    return is_last
+
+
 def _forward_filled(
     values: AnyArray, present: npt.NDArray[np.bool_]
 ) -> tuple[AnyArray, npt.NDArray[np.bool_]]:
@@ -108,6 +120,8 @@ def _ascending(times: Any) -> Int64Array:
         raise InvalidData(
             "must be milliseconds or datetime64", field="times", value=str(axis.dtype)
         )
+    if axis.ndim != 1:
+        raise InvalidData(f"must be one row of times, not {axis.ndim} dimensions", field="times")
     made: Int64Array = axis.astype(np.int64)
     if len(made) > 1 and not (made[1:] > made[:-1]).all():
         raise InvalidData("must ascend", field="times")

@@ -244,7 +244,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         :param field: a price, or ``"volume"``.
         :param floats: the nearest floats, NaN where a series has no candle, in place of exact
             integers (prices times 10**4) with a mask.
-        :param fill: repeat the last value where a series has no candle, once it has had one.
+        :param fill: repeat the last value where a series has no candle, once it has had one: the
+            last before the time, whether or not that was at one of `times` itself.
         :param times: timestamps in milliseconds, ascending; all that any series has if None.
         :param calendar: in place of times, each time from the first to the last at which a candle
             is expected by this calendar.

@@ -42,15 +42,36 @@ def _texts(column: Any, name: str) -> tuple[list[str], Int64Array]:
 
     if column.null_count:
         raise InvalidData("must not be null", field=name, row=first_null(column))
+    # Arrow would make a text of anything, also of the number 5930 that was the symbol 005930.
+    if len(column) and not _holds_texts(column.type):
+        raise _no_texts(column, name)
     try:
         texts = column.cast(pa.string()).dictionary_encode()
     except (pa.ArrowException, TypeError) as exc:
-        raise InvalidData(f"must be texts, not {column.type}", field=name) from exc
+        raise _no_texts(column, name) from exc
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
     if isinstance(texts, pa.ChunkedArray):  # of no rows
         return [], np.zeros(0, np.int64)
     return texts.dictionary.to_pylist(), texts.indices.to_numpy().astype(np.int64)
+
+
+def _holds_texts(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    return any((types.is_string(kind), types.is_large_string(kind), types.is_string_view(kind)))
+
+
+def _no_texts(column: Any, name: str) -> InvalidData:
+    return InvalidData(
+        f"must be texts, not {column.type}",
+        field=name,
+        remedy=f'Read it as such, as pd.read_csv(..., dtype={{"{name}": str}}) does: '
+        "a number has lost its leading zeros.",
+    )
 
 
 def panel_to_arrow(

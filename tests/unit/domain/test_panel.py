@@ -225,6 +225,7 @@ def test_bad_panels_are_refused() -> None:
         lambda: CandlePanel(M1, [one]).matrix("price"),
         lambda: CandlePanel(M1, [one]).matrix("open", times=[2, 1]),
         lambda: CandlePanel(M1, [one]).matrix("open", times=["x"]),
+        lambda: CandlePanel(M1, [one]).matrix("open", times=[[1, 2]]),
         lambda: CandlePanel(M1, [one]).tail(0),
         lambda: CandlePanel(M1, [one]).resample(Timeframe.W1).resample(M1),
     ]
@@ -273,3 +274,58 @@ def test_times_of_a_matrix_that_do_not_ascend_are_refused() -> None:
     for times in ([first, first], [second, first]):
         with pytest.raises(InvalidData, match="must ascend"):
             panel.matrix("close", times=times)
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_a_matrix_is_filled_with_the_last_candle_before_each_time(floats: bool) -> None:
+    """Also with one that is at none of the times: it is the last that the series has had."""
+    a, b = (SeriesKey(name, M1) for name in "AB")
+    candles = [flat(START + timedelta(minutes=n), str(n + 1), 1) for n in range(6)]
+    panel = CandlePanel(M1, [CandleSeries(a, candles[:4]), CandleSeries(b, [candles[5]])])
+    first = panel.column("timestamp").tolist()[0]
+    times = [first + at for at in (-1, 60_001, 120_000, 120_001, 600_000)]
+    exact = [0, 20_000, 30_000, 30_000, 40_000], [0, 0, 0, 0, 60_000]
+    filled = panel.matrix("close", fill=True, times=times, floats=floats)
+    assert filled.present.T.tolist() == [[price > 0 for price in each] for each in exact]
+    found = np.where(filled.present, filled.values * (10_000 if floats else 1), 0)
+    assert tuple(found.T.tolist()) == exact
+    assert panel.matrix("close", times=times).present.sum() == 1, "not filled: its own time alone"
+
+
+def test_a_matrix_by_a_calendar_is_filled_with_what_the_calendar_does_not_expect() -> None:
+    key = SeriesKey("A", Timeframe.D1)
+    sunday, tuesday = (START.replace(day=day) for day in (7, 9))
+    saved = [flat(START, "1", 1), flat(sunday, "2", 1), flat(tuesday, "3", 1)]
+    panel = CandlePanel(Timeframe.D1, [CandleSeries(key, saved)])
+    filled = panel.matrix("close", fill=True, calendar="XKRX")
+    assert filled.values[:, 0].tolist() == [10_000] * 4 + [20_000, 30_000]
+
+
+_NO_TEXTS: list[Any] = [
+    pa.array([5930] * 3),
+    pa.array([5930.0] * 3),
+    pa.array([True] * 3),
+    pa.array([b"A"] * 3),
+    pa.array([Decimal(5930)] * 3),
+    pa.array([5930] * 3).dictionary_encode(),
+]
+
+
+@pytest.mark.parametrize("column", ["symbol", "exchange"])
+@pytest.mark.parametrize("values", _NO_TEXTS, ids=lambda values: str(values.type))
+def test_names_that_are_no_texts_are_refused(values: Any, column: str) -> None:
+    """A number was a text once: 005930 must not become another series, 5930, without a word."""
+    table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
+    place = table.schema.get_field_index(column)
+    with pytest.raises(InvalidData, match="must be texts") as refused:
+        CandlePanel.from_arrow(M1, table.set_column(place, column, values))
+    assert refused.value.field == column
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_names_are_texts_of_any_kind(kind: Any) -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("005930", M1), 3)])
+    table, names = panel.to_arrow(), pa.array(["005930"] * 3, kind)
+    assert CandlePanel.from_arrow(M1, table.set_column(0, "symbol", names)) == panel
+    nothing = table.slice(0, 0).set_column(0, "symbol", pa.array([], pa.null()))
+    assert CandlePanel.from_arrow(M1, nothing) == CandlePanel.empty(M1)
