@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
 from jts_storage._runtime.imports import without_collections
+
+_NEW = "a_module_that_was_not_imported"
 
 
 def test_the_collector_is_off_meanwhile_and_on_afterwards() -> None:
@@ -47,10 +51,13 @@ def thawed() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("thawed")
-def test_what_was_imported_is_looked_at_by_full_collections_only() -> None:
+def test_what_was_imported_is_looked_at_by_full_collections_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = _Kept()
     assert _is_young(before)
     with without_collections():
+        monkeypatch.setitem(sys.modules, _NEW, ModuleType(_NEW))
         made = _Kept()
         made.itself = made  # type: ignore[attr-defined]
     assert not _is_young(made)
@@ -61,9 +68,17 @@ def test_what_was_imported_is_looked_at_by_full_collections_only() -> None:
 
 
 @pytest.mark.usefixtures("thawed")
-def test_what_a_program_has_frozen_stays_frozen() -> None:
+def test_where_nothing_was_imported_nothing_counts_as_old() -> None:
+    """Settings are read often; each time would make old what is garbage soon."""
+    with without_collections():
+        made = _Kept()
+    assert _is_young(made)
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_a_program_has_frozen_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.freeze()
     with without_collections():
-        """Nothing is imported."""
+        monkeypatch.setitem(sys.modules, _NEW, ModuleType(_NEW))
     assert gc.get_freeze_count()
     gc.unfreeze()
