@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.held_answers import LatestCandles
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.domain.candle import SeriesKey
@@ -138,6 +140,12 @@ async def test_answers_that_nobody_wants_are_not_carried_on(
     assert asked
 
 
+def test_the_latest_candles_do_not_keep_all_that_was_appended() -> None:
+    latest = LatestCandles(2).after_append(SERIES[98:100], SERIES[100:])
+    assert latest == SERIES[998:]
+    assert not np.shares_memory(latest.columns.close, SERIES.columns.close)
+
+
 async def test_an_append_that_fails_leaves_no_answer(
     candles: ClickHouseCandleRepository, monkeypatch: pytest.MonkeyPatch, manager: ClickHouseManager
 ) -> None:
@@ -170,6 +178,28 @@ async def test_what_another_statement_does_meanwhile_is_seen(
     await candles.save_many(KEY, SERIES[100:101])
     (latest,) = await candles.get_latest(KEY)
     assert latest.volume == SERIES[100].volume + 1
+
+
+@pytest.mark.parametrize("rows", [slice(101, 103), slice(90, 95)], ids=["later", "earlier"])
+async def test_what_another_repository_writes_meanwhile_is_seen(
+    candles: ClickHouseCandleRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    manager: ClickHouseManager,
+    rows: slice,
+) -> None:
+    other = ClickHouseCandleRepository(manager)
+    await answers(candles)
+    insert = manager.insert_columns
+
+    def beside_another(*given: Any, **more: Any) -> Any:
+        insert(*given, **more)
+        monkeypatch.undo()
+        with ThreadPoolExecutor() as threads:
+            threads.submit(other.write, make_candles(KEY, 110, seed=3)[rows], 10**15).result(20)
+
+    monkeypatch.setattr(manager, "insert_columns", beside_another)
+    await candles.save_many(KEY, SERIES[100:101])
+    assert await answers(candles) == await answers(ClickHouseCandleRepository(manager))
 
 
 @pytest.mark.parametrize("seed", some_by_day(range(5), 3))
