@@ -108,6 +108,10 @@ class StoreBackend:
         return Models.known(self._given)
 
     async def open(self) -> None:
+        await self._open_all()
+        self._begin_delivery()
+
+    async def _open_all(self) -> None:
         begun = perf_counter()
         self._check_installed()
         try:
@@ -192,6 +196,8 @@ class StoreBackend:
                 stack.push_async_callback(cache.close)
 
     async def health(self) -> Health:
+        from jts_storage.unit_of_work.told import tell
+
         stores = self.stores
         health = Health(clickhouse=False, mongo=False, database=False)
         health.unreadable_documents = stores.mongo.unreadable.count
@@ -201,30 +207,11 @@ class StoreBackend:
         clickhouse, health["database"], health["mongo"] = await asyncio.gather(
             asyncio.to_thread(stores.clickhouse.state),
             stores.database.health_check(),
-            self._mongo_health(health),
+            tell(stores, health, within=self.settings.health_timeout),
         )
         health.cache = None if self.cache is None else self.cache.statistics()
         health["clickhouse"], health.broken_parts = clickhouse.answers, clickhouse.broken_parts
         return health
-
-    async def _mongo_health(self, health: Health) -> bool:
-        """Whether MongoDB answers, also for the journal and the events it keeps."""
-        from jts_storage.unit_of_work.told import tell
-
-        stores, answers = self.stores, False
-        try:
-            async with asyncio.timeout(self.settings.health_timeout):
-                if not await stores.mongo.health_check():
-                    return False
-                pending = await tell(stores, health)
-                answers = True
-                async for identity, damage in stores.inspection.damaged(pending):
-                    health.damaged_commits[str(identity)] = str(damage)
-        except TimeoutError:
-            pass
-        except StorageError:
-            return False
-        return answers
 
     async def recover(self, done: Recovered | None = None) -> int:
         """:param done: is told what was done, whatever comes of the rest."""
@@ -241,11 +228,7 @@ class StoreBackend:
         return told.finished
 
     async def _begin_recovery(self) -> None:
-        """Finish what a crash left; what takes longer than a moment, in the background.
-
-        Events are delivered in the background, too: their handlers take whatever time they like,
-        and may use the storage, which is open by then.
-        """
+        """Finish what a crash left; what takes longer than a moment, in the background."""
         try:
             await self.stores.clock.start()
         except StorageError:
@@ -256,7 +239,15 @@ class StoreBackend:
             self._recovering.result()
         else:
             log.warning("Opened while earlier commits are being finished in the background.")
-        self.stores.delivery.deliver_now()
+
+    def _begin_delivery(self) -> None:
+        """Deliver the events that wait, in the background: handlers take whatever time they like.
+
+        The last step of opening, with nothing awaited after it: handlers may use the storage, which
+        is open by the time that they are called.
+        """
+        if self._recovers:
+            self.stores.delivery.deliver_now()
 
     async def _begin_history(self) -> None:
         """Note since when history is kept: if it fails, before this process writes candles."""

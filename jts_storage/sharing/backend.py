@@ -154,6 +154,8 @@ class SharedBackend(StoreBackend):
             raise
         if self.settings.share and self._server is None:
             self._watching = asyncio.create_task(self._watch())
+        if self._has_stores:
+            self._begin_delivery()
 
     def _check_installed_unless_served(self) -> None:
         """Before a folder is made; who calls the process that serves it needs none of it."""
@@ -256,7 +258,7 @@ class SharedBackend(StoreBackend):
 
     async def _open_stores(self) -> None:
         make_private(self.folder.path)
-        await super().open()
+        await super()._open_all()
         self._has_stores = True
 
     async def _close_stores(self) -> None:
@@ -287,6 +289,7 @@ class SharedBackend(StoreBackend):
             try:
                 if self.folder.take(self._named):
                     await self._own()
+                    self._begin_delivery()
                     log.info("Took over %s.", self.folder.path)
             except Exception:
                 log.exception("%s could not be taken over.", self.folder.path)

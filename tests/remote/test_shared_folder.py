@@ -355,6 +355,27 @@ async def test_handlers_hear_before_a_takeover_and_after(folder: Path) -> None:
         assert heard == [0, 1, 2]
 
 
+@pytest.mark.parametrize("share", [False, True])
+async def test_handlers_of_what_waited_may_use_the_storage(folder: Path, share: bool) -> None:
+    async with opened(folder) as before, before.unit_of_work() as uow:
+        await uow.formulas.save(make_formula("read by a handler"))
+        uow.events.add(Counted(number=0))
+        await uow.commit()
+    storage = opened(folder, share=share)
+    called, heard = 0, asyncio.Event()
+
+    async def read(_: Counted) -> None:
+        nonlocal called
+        called += 1
+        await storage.formulas.list()
+        heard.set()
+
+    storage.events.register_handler(Counted, read)
+    async with storage, asyncio.timeout(20):
+        await heard.wait()
+    assert called == 1, "it was called before the storage was open"
+
+
 async def test_a_client_that_does_not_share_waits_for_an_heir(folder: Path) -> None:
     async with (
         other(folder) as first,

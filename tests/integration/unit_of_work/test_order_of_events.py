@@ -104,7 +104,6 @@ async def test_opening_does_not_wait_for_handlers_which_may_use_the_storage(
 
     async def read(event: Numbered) -> None:
         calls.append(event.number)
-        await asyncio.sleep(0.2)
         [formula] = await other.formulas.list()
         await told.put(f"{event.number} {formula.name}")
 
