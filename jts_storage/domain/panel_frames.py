@@ -15,17 +15,24 @@ from jts_storage.errors import InvalidData
 if TYPE_CHECKING:
     import pandas as pd
 
+_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+"""Types of Arrow that hold texts, or the bytes of texts."""
+
 
 def names_of_series(table: Any) -> tuple[list[tuple[str, str]], Int64Array]:
     """The symbols and exchanges of a table of several series, in order, and of each row which.
 
     No exchange is "".
     """
-    if "symbol" not in table.schema.names:
+    present = table.schema.names
+    if "symbol" not in present:
         raise InvalidData("lacks symbol, which names the series of a row", field="columns")
+    repeated = [name for name in ("symbol", "exchange") if present.count(name) > 1]
+    if repeated:
+        raise InvalidData(f"has {', '.join(repeated)} more than once", field="columns")
     symbols, of_symbol = _texts(table.column("symbol"), "symbol")
     exchanges, of_exchange = [""], np.zeros(len(of_symbol), np.int64)
-    if "exchange" in table.schema.names:
+    if "exchange" in present:
         exchanges, of_exchange = _texts(table.column("exchange"), "exchange")
     pairs = of_symbol * len(exchanges) + of_exchange
     known, number = np.unique(pairs, return_inverse=True)
@@ -40,16 +47,26 @@ def _texts(column: Any, name: str) -> tuple[list[str], Int64Array]:
     """The texts of a column, and which each row has."""
     import pyarrow as pa
 
+    if not len(column):  # the columns of an empty frame may have any type
+        return [], np.zeros(0, np.int64)
     if column.null_count:
         raise InvalidData("must not be null", field=name, row=first_null(column))
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if str(kind) not in _TEXTS:
+        raise InvalidData(
+            f"must be texts, not {kind}: zeros may stand in front",
+            field=name,
+            remedy=f"Read it as texts, in pandas with read_csv(..., dtype={{{name!r}: str}}).",
+        )
     try:
-        texts = column.cast(pa.string()).dictionary_encode()
-    except (pa.ArrowException, TypeError) as exc:
-        raise InvalidData(f"must be texts, not {column.type}", field=name) from exc
+        texts = column.cast(pa.string())
+    except pa.ArrowException as exc:
+        raise InvalidData(f"must be texts: {exc}", field=name) from exc
+    if texts.null_count:  # a dictionary may hold it as one of its values
+        raise InvalidData("must not be null", field=name, row=first_null(texts))
+    texts = texts.dictionary_encode()
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
-    if isinstance(texts, pa.ChunkedArray):  # of no rows
-        return [], np.zeros(0, np.int64)
     return texts.dictionary.to_pylist(), texts.indices.to_numpy().astype(np.int64)
 
 

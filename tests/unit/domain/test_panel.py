@@ -233,6 +233,45 @@ def test_bad_panels_are_refused() -> None:
             make()
 
 
+@pytest.mark.parametrize("name", ["symbol", "exchange"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pa.array([5930, 5930, 660]),
+        pa.array([5930.0, 5930, 660]),
+        pa.array([True, True, False]),
+        pa.array([5930, 5930, 660]).dictionary_encode(),
+        pa.array([b"\xff", b"A", b"B"]),
+        pa.DictionaryArray.from_arrays(pa.array([0, 0, 1]), pa.array(["A", None])),
+    ],
+    ids=["ints", "floats", "booleans", "categories of ints", "no texts", "a null category"],
+)
+def test_names_that_are_no_texts_are_refused(name: str, names: Any) -> None:
+    table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
+    place = table.schema.get_field_index(name)
+    with pytest.raises(InvalidData) as caught:
+        CandlePanel.from_arrow(M1, table.set_column(place, name, names))
+    assert caught.value.field == name
+    empty = table.set_column(place, name, names).slice(0, 0)
+    assert not CandlePanel.from_arrow(M1, empty)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "binary"])
+def test_names_may_be_texts_of_any_kind(kind: str) -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("삼성", M1), 3)])
+    table = panel.to_arrow()
+    names = pa.array(["삼성"] * 3, getattr(pa, kind)())
+    assert CandlePanel.from_arrow(M1, table.set_column(0, "symbol", names)) == panel
+
+
+@pytest.mark.parametrize("name", ["symbol", "exchange"])
+def test_a_column_of_names_that_comes_twice_is_refused(name: str) -> None:
+    table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
+    twice = table.append_column(name, table.column(name))
+    with pytest.raises(InvalidData, match=f"has {name} more than once"):
+        CandlePanel.from_arrow(M1, twice)
+
+
 def test_of_equal_timestamps_of_a_series_the_last_row_counts() -> None:
     first, second = (make_candles(SeriesKey("A", M1), 3, seed=n) for n in (1, 2))
     other = make_candles(SeriesKey("B", M1), 3)
