@@ -119,11 +119,14 @@ async def test_the_ends_of_a_series_are_those_of_one_moment(
     found = await candles.get_coverage(KEY)
     assert changed.is_set()
     assert found == await writer.get_coverage(KEY)
-    assert found == {
-        "all deleted": Coverage(None, None),
-        "the head deleted, and appended": Coverage(START + 10 * MINUTE, START + 109 * MINUTE),
-        "nothing": Coverage(START, START + 99 * MINUTE),
-    }[change]
+    assert (
+        found
+        == {
+            "all deleted": Coverage(None, None),
+            "the head deleted, and appended": Coverage(START + 10 * MINUTE, START + 109 * MINUTE),
+            "nothing": Coverage(START, START + 99 * MINUTE),
+        }[change]
+    )
 
 
 async def test_a_write_of_a_known_series_keeps_the_list_of_series(
