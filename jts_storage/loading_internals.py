@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -74,11 +75,32 @@ def _import_without_start() -> None:
     sys.modules["chdb._chdb"] = module
     connect, module.connect = module.connect, _NotStarted
     try:
-        import_module("chdb")
+        with _staying_here():
+            import_module("chdb")
     except Exception:  # noqa: BLE001 - whatever it is, chDB as it comes is tried next
         sys.modules.pop("chdb", None)
     finally:
         module.connect = connect
+
+
+@contextmanager
+def _staying_here() -> Iterator[None]:
+    """Leave the working directory as it is: chDB goes to its own while it opens its library.
+
+    That is the directory of all threads: a store that another one opens by a relative path would
+    lie beside chDB. The library is open already.
+    """
+    chdir, importing = os.chdir, threading.get_ident()
+
+    def others(path: Any) -> None:
+        if threading.get_ident() != importing:
+            chdir(path)
+
+    os.chdir = others
+    try:
+        yield
+    finally:
+        os.chdir = chdir
 
 
 class _NotStarted:

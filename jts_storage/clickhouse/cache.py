@@ -245,6 +245,13 @@ class RangeCache:
                 self._not_logged_at = (unknown, monotonic())
             return self._logged_since == unknown
 
+    def is_unchanged(self, begun: int, key: SeriesKey) -> bool:
+        """Whether no change of a series has begun, or was under way, since a number of the log.
+
+        False, too, where the log of this process does not tell.
+        """
+        return self.is_logged() and not self._changed_since(begun, key)
+
     def _may_pay(self) -> bool:
         """Whether to ask once more: not at once after proofs that have all ended unused, since
         statements that may do anything came faster than reads.

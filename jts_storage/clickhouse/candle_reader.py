@@ -300,9 +300,18 @@ class ClickHouseCandleReader(ReadsPieces):
         return int(columns["rows"][0]) if columns else 0
 
     def _get_coverage(self, key: SeriesKey) -> Coverage:
+        begun = self._manager.changes.number
         last = self._end(key, 1, newest=True)
-        first = self._end(key, 1, newest=False) if len(last) else last
-        return Coverage(first.start, last.end)
+        while len(last):
+            first, before = self._end(key, 1, newest=False), last
+            # A commit in between may have moved both ends: no moment had the one and the other.
+            if self._cache.is_unchanged(begun, key):
+                return Coverage(first.start, last.end)
+            begun = self._manager.changes.number
+            last = self._end(key, 1, newest=True)
+            if last == before and len(first):
+                return Coverage(first.start, last.end)
+        return Coverage(None, None)
 
     def _end(self, key: SeriesKey, count: int, *, newest: bool) -> CandleSeries:
         """At least `count` candles from one end of the series, or all there are."""

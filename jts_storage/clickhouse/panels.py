@@ -12,7 +12,7 @@ from sqlalchemy import Table
 
 from jts_storage.clickhouse import panel_statements as statements
 from jts_storage.clickhouse.blocks import Array, DictionaryColumn
-from jts_storage.clickhouse.candle_mappers import may_overflow
+from jts_storage.clickhouse.candle_mappers import may_overflow, readable_keys
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import Form, bound
 from jts_storage.clickhouse.past_rows import counted
@@ -26,10 +26,11 @@ from jts_storage.clickhouse.unmerged import compete, without_deleted
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import from_ms
-from jts_storage.domain.columns import PRICES, Columns
+from jts_storage.domain.columns import PRICES, Columns, series_of_rows
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
+from jts_storage.errors import InvalidData
 
 _MOST_TIMES = 100
 """Rows of so many times are quicker to find than to look at all rows."""
@@ -150,7 +151,10 @@ class PanelReader:
         query = statements.select_sizes(self._candles, Form.of(asked, merged=False), history)
         params = bound(asked) | {"as_of": version}
         found = self._manager.execute(query, params, settings=statements.SETTINGS)
-        return {SeriesKey(s, asked.timeframe, e): int(rows) for s, e, rows in found}
+        timeframe = asked.timeframe.value
+        return {
+            key: int(rows) for s, e, rows in found for key in readable_keys([(s, e, timeframe)])
+        }
 
     def _rows(
         self,
@@ -266,8 +270,14 @@ def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
     found = without_deleted(found)
     rows, starts = len(found["ms"]), np.flatnonzero(_begins(found))
     symbols, exchanges = _texts(found["symbol"][starts]), _texts(found["exchange"][starts])
-    keys = [_key(s, timeframe.value, e) for s, e in zip(symbols, exchanges, strict=True)]
     offsets = np.append(starts, rows).astype(np.int64)
+    try:
+        keys = [_key(s, timeframe.value, e) for s, e in zip(symbols, exchanges, strict=True)]
+    except InvalidData:
+        named = zip(symbols, exchanges, strict=True)
+        known = [any(readable_keys([(s, e, timeframe.value)])) for s, e in named]
+        of_known = np.array(known)[series_of_rows(offsets)]
+        return _panel(asked, {name: column[of_known] for name, column in found.items()})
     nothing = np.zeros(rows, np.int64)
     read = [found.get(f"{price}_", nothing) for price in PRICES]
     volume = found.get("volume", nothing).view(np.uint64)

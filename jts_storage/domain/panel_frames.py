@@ -21,11 +21,15 @@ def names_of_series(table: Any) -> tuple[list[tuple[str, str]], Int64Array]:
 
     No exchange is "".
     """
-    if "symbol" not in table.schema.names:
+    present = table.schema.names
+    if "symbol" not in present:
         raise InvalidData("lacks symbol, which names the series of a row", field="columns")
+    repeated = [name for name in ("symbol", "exchange") if present.count(name) > 1]
+    if repeated:
+        raise InvalidData(f"has {', '.join(repeated)} more than once", field="columns")
     symbols, of_symbol = _texts(table.column("symbol"), "symbol")
     exchanges, of_exchange = [""], np.zeros(len(of_symbol), np.int64)
-    if "exchange" in table.schema.names:
+    if "exchange" in present:
         exchanges, of_exchange = _texts(table.column("exchange"), "exchange")
     pairs = of_symbol * len(exchanges) + of_exchange
     known, number = np.unique(pairs, return_inverse=True)
@@ -40,29 +44,35 @@ def _texts(column: Any, name: str) -> tuple[list[str], Int64Array]:
     """The texts of a column, and which each row has."""
     import pyarrow as pa
 
+    if not len(column):  # the columns of an empty frame may have any type
+        return [], np.zeros(0, np.int64)
     if column.null_count:
         raise InvalidData("must not be null", field=name, row=first_null(column))
     # Arrow would make a text of anything, also of the number 5930 that was the symbol 005930.
-    if len(column) and not _holds_texts(column.type):
+    if not _holds_texts(column.type):
         raise _no_texts(column, name)
     try:
-        texts = column.cast(pa.string()).dictionary_encode()
-    except (pa.ArrowException, TypeError) as exc:
-        raise _no_texts(column, name) from exc
+        texts = column.cast(pa.string())
+    except pa.ArrowException as exc:
+        raise InvalidData(f"must be texts: {exc}", field=name) from exc
+    if texts.null_count:  # a dictionary may hold it as one of its values
+        raise InvalidData("must not be null", field=name, row=first_null(texts))
+    texts = texts.dictionary_encode()
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
-    if isinstance(texts, pa.ChunkedArray):  # of no rows
-        return [], np.zeros(0, np.int64)
     return texts.dictionary.to_pylist(), texts.indices.to_numpy().astype(np.int64)
 
 
 def _holds_texts(kind: Any) -> bool:
+    """Whether an Arrow type is of texts, or of the bytes of texts."""
     import pyarrow as pa
 
     types = pa.types
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         kind = kind.value_type
-    return any((types.is_string(kind), types.is_large_string(kind), types.is_string_view(kind)))
+    as_texts = types.is_string, types.is_large_string, types.is_string_view
+    as_bytes = types.is_binary, types.is_large_binary, types.is_binary_view
+    return any(is_of(kind) for is_of in (*as_texts, *as_bytes))
 
 
 def _no_texts(column: Any, name: str) -> InvalidData:

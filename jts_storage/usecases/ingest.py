@@ -223,9 +223,15 @@ class Ingest:
             raise self._error()
 
     def _error(self) -> StorageError:
-        error = StorageError(
-            f"{self.pending} candles are not stored yet: {self._failure}",
-            remedy="They are kept, and tried again as long as the ingest is open.",
-        )
+        if self._state:  # it is being left, and tries no more
+            error = StorageError(
+                f"{self.pending} candles were lost when an ingest was left: {self._failure}",
+                remedy="Add them to another ingest.",
+            )
+        else:
+            error = StorageError(
+                f"{self.pending} candles are not stored yet: {self._failure}",
+                remedy="They are kept, and tried again as long as the ingest is open.",
+            )
         error.__cause__ = self._failure
         return error

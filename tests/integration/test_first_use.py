@@ -210,6 +210,21 @@ def test_the_engine_is_not_started_to_be_imported(engine_used: Callable[[str], N
     assert run(IMPORTED, "") == [False, "", True]
 
 
+def test_the_working_directory_stays_while_the_engine_is_imported(
+    engine_used: Callable[[str], None],
+) -> None:
+    engine_used("chDB")
+    done = run(
+        "import json, os\n"
+        "went, real = [], os.chdir\n"
+        "os.chdir = told = lambda path: (went.append(str(path)), real(path))\n"
+        "from jts_storage.loading_internals import import_engine\n"
+        "import_engine()\n"
+        "print(json.dumps([went, os.chdir is told]))\n"
+    )
+    assert done == [[], True], "other threads open stores by relative paths meanwhile"
+
+
 def test_a_release_of_the_engine_that_asks_for_more_is_imported_as_it_is(
     engine_used: Callable[[str], None],
 ) -> None:

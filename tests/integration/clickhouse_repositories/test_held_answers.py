@@ -13,6 +13,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage
+from jts_storage.domain.series import CandleSeries
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
 from tests.runs import every_value_by_day
@@ -91,6 +92,41 @@ async def test_answers_are_those_of_a_reader_that_holds_nothing(
     after = await _all(bare)
     assert after != before
     assert await _all(candles) == after
+
+
+@pytest.mark.parametrize("change", ["all deleted", "the head deleted, and appended", "nothing"])
+async def test_the_ends_of_a_series_are_those_of_one_moment(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    candles, writer = (ClickHouseCandleRepository(manager) for _ in range(2))
+    await candles.save_many(KEY, SERIES)
+    ends, changed = candles._end, threading.Event()
+
+    async def write() -> None:
+        if change == "the head deleted, and appended":
+            await writer.delete_range(KEY, START, START + 9 * MINUTE)
+            await writer.save_many(KEY, make_candles(KEY, 10, start=START + 100 * MINUTE))
+        elif change == "all deleted":
+            await writer.delete_range(KEY, START, START + 200 * MINUTE)
+
+    def between(key: SeriesKey, count: int, *, newest: bool) -> CandleSeries:
+        if not newest and not changed.is_set():
+            changed.set()
+            asyncio.run(write())
+        return ends(key, count, newest=newest)
+
+    monkeypatch.setattr(candles, "_end", between)
+    found = await candles.get_coverage(KEY)
+    assert changed.is_set()
+    assert found == await writer.get_coverage(KEY)
+    assert (
+        found
+        == {
+            "all deleted": Coverage(None, None),
+            "the head deleted, and appended": Coverage(START + 10 * MINUTE, START + 109 * MINUTE),
+            "nothing": Coverage(START, START + 99 * MINUTE),
+        }[change]
+    )
 
 
 async def test_a_write_of_a_known_series_keeps_the_list_of_series(

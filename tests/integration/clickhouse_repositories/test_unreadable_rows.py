@@ -14,6 +14,8 @@ from jts_storage.clickhouse import candle_mappers, symbol_model
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.domain import checks
+from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.domain.unreadable import LeftOut
 from jts_storage.errors import InvalidData
 from jts_storage.migrate.opening import Opening
@@ -21,6 +23,7 @@ from jts_storage.sync import Storage
 from jts_storage.testing.factories import make_candles, make_symbol
 
 KEYS = [SeriesKey(code, Timeframe.D1, "KRX") for code in ("A", "B", "C", "D")]
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 CANDLES = (
     "INSERT INTO candles (symbol, exchange, timeframe, timestamp, open, high, low, close, volume,"
     " version) VALUES ({}, 'KRX', {}, '2024-01-02', 1, 1, 1, 1, 1, 1)"
@@ -70,6 +73,29 @@ def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_keys_are_listed_page_by_page(manager: ClickHouseManager, limit: int) -> None:
     reader = ClickHouseCandleRepository(manager)
     assert await pages(lambda after: reader.list_keys(limit=limit, after=after), limit) == KEYS
+
+
+@pytest.mark.parametrize("fields", [None, ["close"]])
+async def test_panels_leave_out_what_is_no_series(
+    manager: ClickHouseManager, fields: list[str] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    candles = ClickHouseCandleRepository(manager)
+    whole = await candles.get_panel(Timeframe.D1, *ALWAYS, fields=fields)
+    assert (list(whole), whole.rows) == (KEYS, 3 * len(KEYS))
+    assert sum("is left out of lists of series" in text for text in caplog.messages) == 1
+    for last in (1, 2):
+        latest = await candles.get_latest_panel(Timeframe.D1, last, fields=fields)
+        assert latest == whole.tail(last)
+        assert await candles.get_panel(Timeframe.D1, *ALWAYS, fields=fields, last=last) == latest
+    blocks = candles.stream_panels(Timeframe.D1, *ALWAYS, fields=fields, block_rows=2)
+    assert sum([block.rows async for block in blocks]) == whole.rows
+    if fields is None:
+        coarser = await candles.resample_panel(Timeframe.D1, Timeframe.W1, *ALWAYS)
+        assert coarser == whole.resample(Timeframe.W1)
+        then = candles.as_of(2**63 - 1)
+        assert await then.get_panel(Timeframe.D1, *ALWAYS) == whole
+        asked = PanelQuery.of(Timeframe.D1, *ALWAYS, None, None)
+        assert list(await then.panel_sizes(asked)) == KEYS
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 1_000])

@@ -234,6 +234,54 @@ def test_bad_panels_are_refused() -> None:
             make()
 
 
+@pytest.mark.parametrize("name", ["symbol", "exchange"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pa.array([5930, 5930, 660]),
+        pa.array([5930.0, 5930, 660]),
+        pa.array([True, True, False]),
+        pa.array([Decimal(5930)] * 3),
+        pa.array([5930, 5930, 660]).dictionary_encode(),
+        pa.array([b"\xff", b"A", b"B"]),
+        pa.DictionaryArray.from_arrays(pa.array([0, 0, 1]), pa.array(["A", None])),
+    ],
+    ids=[
+        "ints",
+        "floats",
+        "booleans",
+        "decimals",
+        "categories of ints",
+        "no texts",
+        "a null category",
+    ],
+)
+def test_names_that_are_no_texts_are_refused(name: str, names: Any) -> None:
+    table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
+    place = table.schema.get_field_index(name)
+    with pytest.raises(InvalidData, match="must be texts|must not be null") as caught:
+        CandlePanel.from_arrow(M1, table.set_column(place, name, names))
+    assert caught.value.field == name
+    empty = table.set_column(place, name, names).slice(0, 0)
+    assert not CandlePanel.from_arrow(M1, empty)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "binary"])
+def test_names_may_be_texts_of_any_kind(kind: str) -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("삼성", M1), 3)])
+    table = panel.to_arrow()
+    names = pa.array(["삼성"] * 3, getattr(pa, kind)())
+    assert CandlePanel.from_arrow(M1, table.set_column(0, "symbol", names)) == panel
+
+
+@pytest.mark.parametrize("name", ["symbol", "exchange"])
+def test_a_column_of_names_that_comes_twice_is_refused(name: str) -> None:
+    table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
+    twice = table.append_column(name, table.column(name))
+    with pytest.raises(InvalidData, match=f"has {name} more than once"):
+        CandlePanel.from_arrow(M1, twice)
+
+
 def test_of_equal_timestamps_of_a_series_the_last_row_counts() -> None:
     first, second = (make_candles(SeriesKey("A", M1), 3, seed=n) for n in (1, 2))
     other = make_candles(SeriesKey("B", M1), 3)
@@ -299,33 +347,3 @@ def test_a_matrix_by_a_calendar_is_filled_with_what_the_calendar_does_not_expect
     panel = CandlePanel(Timeframe.D1, [CandleSeries(key, saved)])
     filled = panel.matrix("close", fill=True, calendar="XKRX")
     assert filled.values[:, 0].tolist() == [10_000] * 4 + [20_000, 30_000]
-
-
-_NO_TEXTS: list[Any] = [
-    pa.array([5930] * 3),
-    pa.array([5930.0] * 3),
-    pa.array([True] * 3),
-    pa.array([b"A"] * 3),
-    pa.array([Decimal(5930)] * 3),
-    pa.array([5930] * 3).dictionary_encode(),
-]
-
-
-@pytest.mark.parametrize("column", ["symbol", "exchange"])
-@pytest.mark.parametrize("values", _NO_TEXTS, ids=lambda values: str(values.type))
-def test_names_that_are_no_texts_are_refused(values: Any, column: str) -> None:
-    """A number was a text once: 005930 must not become another series, 5930, without a word."""
-    table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
-    place = table.schema.get_field_index(column)
-    with pytest.raises(InvalidData, match="must be texts") as refused:
-        CandlePanel.from_arrow(M1, table.set_column(place, column, values))
-    assert refused.value.field == column
-
-
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
-def test_names_are_texts_of_any_kind(kind: Any) -> None:
-    panel = CandlePanel(M1, [make_candles(SeriesKey("005930", M1), 3)])
-    table, names = panel.to_arrow(), pa.array(["005930"] * 3, kind)
-    assert CandlePanel.from_arrow(M1, table.set_column(0, "symbol", names)) == panel
-    nothing = table.slice(0, 0).set_column(0, "symbol", pa.array([], pa.null()))
-    assert CandlePanel.from_arrow(M1, nothing) == CandlePanel.empty(M1)

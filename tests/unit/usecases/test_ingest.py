@@ -271,10 +271,11 @@ async def test_all_who_wait_are_told_of_a_failure(monkeypatch: pytest.MonkeyPatc
 async def test_what_leaving_could_not_store_is_an_error() -> None:
     async with Storage.in_memory() as storage:
         run = Failing(storage)
-        with pytest.raises(StorageError, match="1 candles are not stored yet"):
+        with pytest.raises(StorageError, match="1 candles were lost when") as caught:
             async with Ingest(run, every=SECONDS, rows=100, limit=100) as ingest:
                 run.is_away = True
                 await ingest.add(KEY, BARS[0])
+        assert caught.value.remedy == "Add them to another ingest.", "nothing is kept any more"
         with pytest.raises(StorageError, match="This ingest is over"):
             await ingest.add(KEY, BARS[0])
         with pytest.raises(StorageError, match="This ingest is over"):
