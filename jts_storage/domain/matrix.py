@@ -52,7 +52,8 @@ class PanelMatrix:
         row = np.searchsorted(axis, stamps)
         series = series_of_rows(panel.offsets)
         if times is not None:
-            belongs = np.isin(stamps, axis)
+            # What lies between two times is the last value at the second of them.
+            belongs = row < len(axis) if fill else np.isin(stamps, axis)
             row, series, column = row[belongs], series[belongs], column[belongs]
         shape = (len(axis), len(panel))
         present = np.zeros(shape, np.bool_)

@@ -244,7 +244,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         :param field: a price, or ``"volume"``.
         :param floats: the nearest floats, NaN where a series has no candle, in place of exact
             integers (prices times 10**4) with a mask.
-        :param fill: repeat the last value where a series has no candle, once it has had one.
+        :param fill: repeat the last value where a series has no candle, once it has had one, be it
+            at none of `times` and not expected by the `calendar`.
         :param times: timestamps in milliseconds, ascending; all that any series has if None.
         :param calendar: in place of times, each time from the first to the last at which a candle
             is expected by this calendar.
@@ -328,8 +329,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
             )
 
 
-def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
-    """What `save_panel` was given as a panel.
+def panel_of(timeframe: Timeframe | None, given: Any) -> tuple[CandlePanel, int]:
+    """What `save_panel` was given as a panel, and how many of its rows a later one replaced.
 
     :param timeframe: of a frame, which does not say.
     :raises InvalidData: it is nothing that holds candles of several symbols.
@@ -343,12 +344,14 @@ def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
                 value=timeframe,
                 remedy="Leave it out, or resample the panel first.",
             )
-        return given
+        return given, 0
     library = type(given).__module__.partition(".")[0]
     if timeframe is None:
         raise InvalidData("must be given with a frame", field="timeframe", value=None)
     if library == "pandas":
-        return CandlePanel.from_pandas(timeframe, given)  # type: ignore[arg-type]
-    if library == "polars":
-        return CandlePanel.from_polars(timeframe, given)
-    return CandlePanel.from_arrow(timeframe, given)
+        panel = CandlePanel.from_pandas(timeframe, given)
+    elif library == "polars":
+        panel = CandlePanel.from_polars(timeframe, given)
+    else:
+        panel = CandlePanel.from_arrow(timeframe, given)
+    return panel, len(given) - panel.rows
