@@ -172,6 +172,25 @@ async def test_what_another_statement_does_meanwhile_is_seen(
     assert latest.volume == SERIES[100].volume + 1
 
 
+async def test_what_another_write_of_ours_does_meanwhile_is_seen(
+    candles: ClickHouseCandleRepository, monkeypatch: pytest.MonkeyPatch, manager: ClickHouseManager
+) -> None:
+    """It says which candles it touches, so that the log goes on telling of all others."""
+    await answers(candles)
+    insert, later = manager.insert_columns, make_candles(KEY, 1_000, seed=9)[100:102]
+
+    def beside_another(*given: Any, **more: Any) -> Any:
+        insert(*given, **more)
+        monkeypatch.undo()
+        with ThreadPoolExecutor() as threads:
+            version = candles.latest_version() + 1
+            threads.submit(ClickHouseCandleRepository(manager).write, later, version).result()
+
+    monkeypatch.setattr(manager, "insert_columns", beside_another)
+    await candles.save_many(KEY, SERIES[100:101])
+    assert await answers(candles) == expected(SERIES[:100].merge(later))
+
+
 @pytest.mark.parametrize("seed", some_by_day(range(5), 3))
 async def test_answers_are_those_of_the_table_whatever_was_written(
     candles: ClickHouseCandleRepository, manager: ClickHouseManager, seed: int
