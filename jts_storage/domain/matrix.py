@@ -103,6 +103,10 @@ def _forward_filled(
 
 def _ascending(times: Any) -> Int64Array:
     axis = np.array(times)
+    if axis.ndim != 1:
+        raise InvalidData(
+            "must be one row of times", field="times", value=f"{axis.ndim} dimensions"
+        )
     if axis.dtype.kind == "M":
         axis = axis.astype("M8[ms]")
     elif axis.dtype.kind not in "iu" and len(axis):

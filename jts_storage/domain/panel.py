@@ -48,15 +48,16 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
 
     def __init__(self, timeframe: Timeframe, series: Iterable[CandleSeries] = ()) -> None:
         """:raises InvalidData: a series is of another timeframe, or two are of one key."""
+        wanted = member(Timeframe, timeframe, "timeframe")
         ordered = sorted((each for each in series if len(each)), key=lambda s: s.key.sort_key)
         for each in ordered:
-            if each.key.timeframe is not timeframe:
-                raise InvalidData(f"must be of {timeframe.value}", field="key", value=str(each.key))
+            if each.key.timeframe is not wanted:
+                raise InvalidData(f"must be of {wanted.value}", field="key", value=str(each.key))
         keys = tuple(each.key for each in ordered)
         if len(set(keys)) < len(keys):
             raise InvalidData("must name each series once", field="series")
         offsets = np.cumsum([0, *map(len, ordered)], dtype=np.int64)
-        self._set(timeframe, keys, offsets, concatenate([each.columns for each in ordered]))
+        self._set(wanted, keys, offsets, concatenate([each.columns for each in ordered]))
 
     @classmethod
     def trusted(
@@ -104,11 +105,14 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
 
     @classmethod
     def from_polars(cls, timeframe: Timeframe, frame: Any, *, floats: Floats = "refuse") -> Self:
+        if not isinstance(frame, interchange.library("polars").DataFrame):
+            raise InvalidData("must be a polars DataFrame", field="frame", value=frame)
         return cls.from_arrow(timeframe, frame.to_arrow(), floats=floats)
 
     @classmethod
     def empty(cls, timeframe: Timeframe) -> Self:
-        return cls.trusted(timeframe, (), np.zeros(1, np.int64), empty())
+        wanted = member(Timeframe, timeframe, "timeframe")
+        return cls.trusted(wanted, (), np.zeros(1, np.int64), empty())
 
     def _set(
         self,
@@ -284,7 +288,11 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         )
 
     def to_polars(self) -> Any:
-        """A polars frame with exact Decimal(18, 4) prices and categorical names."""
+        """A polars frame with exact Decimal(18, 4) prices and categorical names.
+
+        ``pl.DataFrame(panel)`` gives none: polars takes a `Mapping` for columns before it looks for
+        Arrow's stream, as it takes a series for rows.
+        """
         return interchange.library("polars").from_arrow(self.to_arrow())
 
     def fingerprint(self) -> str:

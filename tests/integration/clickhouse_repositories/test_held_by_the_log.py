@@ -312,6 +312,19 @@ async def test_a_write_drops_what_it_touches_and_no_more(
     assert await candles.get_range(OTHER_KEY, *ALWAYS) is other
 
 
+async def test_a_deletion_drops_all_that_it_deletes(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    await _held(candles)
+    await ClickHouseCandleRepository(manager).delete_range(KEY, *_minutes(140, 160))
+    assert await candles.get_range(KEY, *_minutes(145, 200)) == SERIES[161:201]
+    assert len(await candles.get_range(KEY, *_minutes(141, 160))) == 0
+    after = candles._cache.held(KEY, *checks.range_ms(*_minutes(161, 900)))
+    assert after == SERIES[161:901], "what lies behind is held on to"
+    await candles.save_many(KEY, make_candles(KEY, 1_000, seed=9)[300:320])
+    assert await candles.get_range(KEY, *_minutes(0, 999)) == await _truth(manager)
+
+
 async def test_inserts_into_other_tables_drop_nothing(
     candles: ClickHouseCandleRepository, manager: ClickHouseManager
 ) -> None:

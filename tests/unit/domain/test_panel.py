@@ -233,6 +233,17 @@ def test_a_panel_says_its_own_timeframe() -> None:
         panel_of(Timeframe.D1, panel)
 
 
+def test_a_timeframe_may_be_given_as_its_text() -> None:
+    text: Any = "1m"
+    one = make_candles(SeriesKey("A", M1), 3)
+    assert CandlePanel(text, [one]) == CandlePanel(M1, [one])
+    assert CandlePanel.empty(text).timeframe is M1
+    unknown: Any = "2m"
+    for make in (CandlePanel, CandlePanel.empty):
+        with pytest.raises(InvalidData):
+            make(unknown)
+
+
 def test_nothing_of_it_can_be_changed() -> None:
     panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 5)])
     matrix = panel.matrix("close")
@@ -255,6 +266,9 @@ def test_bad_panels_are_refused() -> None:
         lambda: CandlePanel(M1, [one]).matrix("price"),
         lambda: CandlePanel(M1, [one]).matrix("open", times=[2, 1]),
         lambda: CandlePanel(M1, [one]).matrix("open", times=["x"]),
+        lambda: CandlePanel(M1, [one]).matrix("open", times=[[1, 2], [3, 4]]),
+        lambda: CandlePanel.from_polars(M1, table),
+        lambda: panel_of(M1, CandlePanel(M1, [one]).to_polars().lazy()),
         lambda: CandlePanel(M1, [one]).tail(0),
         lambda: CandlePanel(M1, [one]).resample(Timeframe.W1).resample(M1),
     ]

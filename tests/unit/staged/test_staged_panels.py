@@ -94,6 +94,12 @@ async def latest_counts(saves: list[Any]) -> None:
     assert CandlePanel(M1, rows) == direct_panel
 
 
+@pytest.mark.parametrize("earlier", ["few", "series", "panel"])
+@pytest.mark.parametrize("later", ["few", "series", "panel"])
+async def test_the_later_of_two_writes_counts(earlier: str, later: str) -> None:
+    await latest_counts([(earlier, KEY, 0, False), (later, KEY, 2, False)])
+
+
 def test_a_deletion_outlives_a_look_at_the_rows() -> None:
     changes = CandleChanges()
     changes.delete(KEY, ms(0), ms(5))
