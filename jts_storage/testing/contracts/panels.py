@@ -73,6 +73,28 @@ class PanelContract:
         both = await candle_repository.get_panel(M1, *FOREVER, keys=keys, exchange="KRX")
         assert both == CandlePanel.empty(M1)
 
+    async def test_one_symbol_of_several_exchanges_is_several_series(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        none, krx, nyse = (
+            make_candles(SeriesKey("A", M1, exchange), rows, seed=rows)
+            for rows, exchange in ((3, ""), (4, "KRX"), (5, "NYSE"))
+        )
+        other = make_candles(SeriesKey("B", M1, "KRX"), 2)
+        for each in (none, krx, nyse, other):
+            await candle_repository.save_many(each.key, each)
+        for some in ([krx], [none], [none, nyse], [krx, other]):
+            expected, keys = CandlePanel(M1, some), [each.key for each in some]
+            assert await candle_repository.get_panel(M1, *FOREVER, keys=keys) == expected
+            latest = await candle_repository.get_latest_panel(M1, keys=keys)
+            assert latest == expected.tail(1)
+            days = await candle_repository.resample_panel(M1, D1, *FOREVER, keys=keys)
+            assert days == expected.resample(D1)
+        await candle_repository.delete_range(krx.key, *FOREVER)
+        assert await candle_repository.get_panel(M1, *FOREVER) == CandlePanel(
+            M1, [none, nyse, other]
+        )
+
     async def test_the_last_candles_of_each(self, candle_repository: CandleRepository) -> None:
         series = market(5, 3, 4, 1)
         for each in series:
