@@ -43,6 +43,8 @@ def test_a_panel_gives_its_series_back(series: list[CandleSeries]) -> None:
     assert all(panel[each.key] == each for each in series)
     assert (len(panel), panel.rows) == (len(series), sum(map(len, series)))
     assert SeriesKey("nobody", M1) not in panel
+    assert panel.tail(3) == CandlePanel(M1, [each.tail(3) for each in series])
+    assert panel.select(list(panel)[::2]) == CandlePanel(M1, [panel[key] for key in [*panel][::2]])
     with pytest.raises(KeyError, match="has no rows in this panel; its keys are such as SeriesKey"):
         panel[SeriesKey("nobody", M1)]
     with pytest.raises(KeyError, match="'005930' is no SeriesKey; its keys are such as SeriesKey"):
