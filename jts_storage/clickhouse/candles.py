@@ -85,10 +85,10 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
         return await self._manager.run(self._save_many, key, candles, detail)
 
     async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
-        given = panel_of(timeframe, panel)
+        given, duplicates = panel_of(timeframe, panel)
         for key, series in given.items():
             await self.save_many(key, series)
-        return SaveResult(given.rows)
+        return SaveResult(given.rows, duplicates)
 
     async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         first, last = checks.range_ms(start, end)

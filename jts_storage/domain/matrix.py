@@ -52,7 +52,8 @@ class PanelMatrix:
         row = np.searchsorted(axis, stamps)
         series = series_of_rows(panel.offsets)
         if times is not None:
-            belongs = _last_before(axis, row, series) if fill else np.isin(stamps, axis)
+            # What lies between two times is the last value at the second of them.
+            belongs = row < len(axis) if fill else np.isin(stamps, axis)
             row, series, column = row[belongs], series[belongs], column[belongs]
         shape = (len(axis), len(panel))
         present = np.zeros(shape, np.bool_)
@@ -90,18 +91,6 @@ def _scale_of(field: str) -> int:
     return checks.PRICE_SCALE if field in PRICES else 1
 
 
-def _last_before(axis: Int64Array, row: Int64Array, series: Int64Array) -> AnyArray:
-    """Which candles are the last of their series before a time, or at it.
-
-    One between two times, or before the first, is what is repeated at the next.
-
-    :param row: of each candle: the first time that is not before it.
-    """
-    is_last: AnyArray = row < len(axis)
-    is_last[:-1] &= (row[1:] != row[:-1]) | (series[1:] != series[:-1])
-    return is_last
-
-
 def _forward_filled(
     values: AnyArray, present: npt.NDArray[np.bool_]
 ) -> tuple[AnyArray, npt.NDArray[np.bool_]]:
@@ -114,14 +103,19 @@ def _forward_filled(
 
 def _ascending(times: Any) -> Int64Array:
     axis = np.array(times)
+    if axis.ndim != 1:
+        raise InvalidData(
+            "must be one row of times", field="times", value=f"{axis.ndim} dimensions"
+        )
     if axis.dtype.kind == "M":
         axis = axis.astype("M8[ms]")
+    elif axis.dtype.kind == "O":  # datetimes, also of an index of pandas
+        moments = [checks.utc(each, "times", row=row) for row, each in enumerate(axis)]
+        axis = np.array([checks.to_ms(each) for each in moments], np.int64)
     elif axis.dtype.kind not in "iu" and len(axis):
         raise InvalidData(
-            "must be milliseconds or datetime64", field="times", value=str(axis.dtype)
+            "must be milliseconds, datetime64 or datetimes", field="times", value=str(axis.dtype)
         )
-    if axis.ndim != 1:
-        raise InvalidData(f"must be one row of times, not {axis.ndim} dimensions", field="times")
     made: Int64Array = axis.astype(np.int64)
     if len(made) > 1 and not (made[1:] > made[:-1]).all():
         raise InvalidData("must ascend", field="times")

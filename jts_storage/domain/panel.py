@@ -48,15 +48,16 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
 
     def __init__(self, timeframe: Timeframe, series: Iterable[CandleSeries] = ()) -> None:
         """:raises InvalidData: a series is of another timeframe, or two are of one key."""
+        wanted = member(Timeframe, timeframe, "timeframe")
         ordered = sorted((each for each in series if len(each)), key=lambda s: s.key.sort_key)
         for each in ordered:
-            if each.key.timeframe is not timeframe:
-                raise InvalidData(f"must be of {timeframe.value}", field="key", value=str(each.key))
+            if each.key.timeframe is not wanted:
+                raise InvalidData(f"must be of {wanted.value}", field="key", value=str(each.key))
         keys = tuple(each.key for each in ordered)
         if len(set(keys)) < len(keys):
             raise InvalidData("must name each series once", field="series")
         offsets = np.cumsum([0, *map(len, ordered)], dtype=np.int64)
-        self._set(timeframe, keys, offsets, concatenate([each.columns for each in ordered]))
+        self._set(wanted, keys, offsets, concatenate([each.columns for each in ordered]))
 
     @classmethod
     def trusted(
@@ -104,11 +105,14 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
 
     @classmethod
     def from_polars(cls, timeframe: Timeframe, frame: Any, *, floats: Floats = "refuse") -> Self:
+        if not isinstance(frame, interchange.library("polars").DataFrame):
+            raise InvalidData("must be a polars DataFrame", field="frame", value=frame)
         return cls.from_arrow(timeframe, frame.to_arrow(), floats=floats)
 
     @classmethod
     def empty(cls, timeframe: Timeframe) -> Self:
-        return cls.trusted(timeframe, (), np.zeros(1, np.int64), empty())
+        wanted = member(Timeframe, timeframe, "timeframe")
+        return cls.trusted(wanted, (), np.zeros(1, np.int64), empty())
 
     def _set(
         self,
@@ -246,7 +250,7 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
             integers (prices times 10**4) with a mask.
         :param fill: repeat the last value where a series has no candle, once it has had one: the
             last before the time, whether or not that was at one of `times` itself.
-        :param times: timestamps in milliseconds, ascending; all that any series has if None.
+        :param times: datetimes or milliseconds, ascending; all that any series has if None.
         :param calendar: in place of times, each time from the first to the last at which a candle
             is expected by this calendar.
         """
@@ -284,7 +288,11 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         )
 
     def to_polars(self) -> Any:
-        """A polars frame with exact Decimal(18, 4) prices and categorical names."""
+        """A polars frame with exact Decimal(18, 4) prices and categorical names.
+
+        ``pl.DataFrame(panel)`` gives none: polars takes a `Mapping` for columns before it looks for
+        Arrow's stream, as it takes a series for rows.
+        """
         return interchange.library("polars").from_arrow(self.to_arrow())
 
     def fingerprint(self) -> str:
@@ -329,8 +337,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
             )
 
 
-def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
-    """What `save_panel` was given as a panel.
+def panel_of(timeframe: Timeframe | None, given: Any) -> tuple[CandlePanel, int]:
+    """What `save_panel` was given as a panel, and how many of its rows a later one replaced.
 
     :param timeframe: of a frame, which does not say.
     :raises InvalidData: it is nothing that holds candles of several symbols.
@@ -344,12 +352,14 @@ def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
                 value=timeframe,
                 remedy="Leave it out, or resample the panel first.",
             )
-        return given
+        return given, 0
     library = type(given).__module__.partition(".")[0]
     if timeframe is None:
         raise InvalidData("must be given with a frame", field="timeframe", value=None)
     if library == "pandas":
-        return CandlePanel.from_pandas(timeframe, given)  # type: ignore[arg-type]
-    if library == "polars":
-        return CandlePanel.from_polars(timeframe, given)
-    return CandlePanel.from_arrow(timeframe, given)
+        panel = CandlePanel.from_pandas(timeframe, given)
+    elif library == "polars":
+        panel = CandlePanel.from_polars(timeframe, given)
+    else:
+        panel = CandlePanel.from_arrow(timeframe, given)
+    return panel, len(given) - panel.rows

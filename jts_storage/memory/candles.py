@@ -82,10 +82,10 @@ class InMemoryCandleRepository(ReadsPieces):
         return await codes_of(symbols, market)
 
     async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
-        given = panel_of(timeframe, panel)
+        given, duplicates = panel_of(timeframe, panel)
         for key, series in given.items():
             await self.save_many(key, series)
-        return SaveResult(given.rows)
+        return SaveResult(given.rows, duplicates)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         return self._all(key).tail(checks.whole(count, "count", least=1))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jts_storage.domain import panel_query
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
@@ -71,6 +73,28 @@ class PanelContract:
         both = await candle_repository.get_panel(M1, *FOREVER, keys=keys, exchange="KRX")
         assert both == CandlePanel.empty(M1)
 
+    async def test_one_symbol_of_several_exchanges_is_several_series(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        none, krx, nyse = (
+            make_candles(SeriesKey("A", M1, exchange), rows, seed=rows)
+            for rows, exchange in ((3, ""), (4, "KRX"), (5, "NYSE"))
+        )
+        other = make_candles(SeriesKey("B", M1, "KRX"), 2)
+        for each in (none, krx, nyse, other):
+            await candle_repository.save_many(each.key, each)
+        for some in ([krx], [none], [none, nyse], [krx, other]):
+            expected, keys = CandlePanel(M1, some), [each.key for each in some]
+            assert await candle_repository.get_panel(M1, *FOREVER, keys=keys) == expected
+            latest = await candle_repository.get_latest_panel(M1, keys=keys)
+            assert latest == expected.tail(1)
+            days = await candle_repository.resample_panel(M1, D1, *FOREVER, keys=keys)
+            assert days == expected.resample(D1)
+        await candle_repository.delete_range(krx.key, *FOREVER)
+        assert await candle_repository.get_panel(M1, *FOREVER) == CandlePanel(
+            M1, [none, nyse, other]
+        )
+
     async def test_the_last_candles_of_each(self, candle_repository: CandleRepository) -> None:
         series = market(5, 3, 4, 1)
         for each in series:
@@ -131,8 +155,20 @@ class PanelContract:
             "polars": panel.to_polars,
         }
         saved = await candle_repository.save_panel(forms[kind](), timeframe=M1)
-        assert saved.written == 12
+        assert (saved.written, saved.duplicates) == (12, 0)
         assert await candle_repository.get_panel(M1, *FOREVER) == panel
+
+    async def test_of_rows_of_one_timestamp_the_last_is_saved_and_the_others_are_counted(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        key = SeriesKey("B", M1)
+        first, second = (CandlePanel(M1, [make_candles(key, 3, seed=n)]) for n in (1, 2))
+        other = CandlePanel(M1, market(4))
+        rows = pa.concat_tables(each.to_arrow() for each in (first, other, second))
+        saved = await candle_repository.save_panel(rows, timeframe=M1)
+        assert (saved.written, saved.duplicates) == (7, 3)
+        expected = CandlePanel(M1, [*second.values(), *other.values()])
+        assert await candle_repository.get_panel(M1, *FOREVER) == expected
 
     async def test_some_fields_are_read_alone(self, candle_repository: CandleRepository) -> None:
         whole = CandlePanel(M1, market(5, 3, 4))
@@ -229,6 +265,32 @@ class PanelContract:
         assert await streamed(*FOREVER, keys=[]) == CandlePanel.empty(M1)
         await candle_repository.delete_range(series[0].key, *FOREVER)
         assert await streamed(*FOREVER) == CandlePanel(M1, series[1:])
+
+    async def test_a_long_series_is_streamed_by_several_reads(
+        self, candle_repository: CandleRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(panel_query, "_LEAST_ROWS", 1)
+        old, short, other = market(25, 2, 12)
+        for each in (old, short, other):
+            await candle_repository.save_many(each.key, each)
+        new = make_candles(old.key, 25, seed=9)[8:16]
+        await candle_repository.save_many(old.key, new)
+        await candle_repository.delete_range(other.key, minute(3), minute(6))
+        left = other.slice(minute(0), minute(2)).merge(other.slice(minute(7), minute(11)))
+        whole = CandlePanel(M1, [old.merge(new), short, left])
+        for fields in (None, ["close"], ["volume", "low"]):
+            blocks = [
+                block
+                async for block in candle_repository.stream_panels(
+                    M1, *FOREVER, fields=fields, block_rows=7
+                )
+            ]
+            assert all(0 < block.rows <= 7 for block in blocks)
+            expected = whole if fields is None else whole.only(*fields)
+            for name in ("timestamp", *expected.fields):
+                found = np.concatenate([block.column(name) for block in blocks])
+                assert found.tolist() == expected.column(name).tolist()
+            assert list(dict.fromkeys(key for block in blocks for key in block)) == list(whole)
 
     async def test_what_is_no_panel_is_refused(self, candle_repository: CandleRepository) -> None:
         table = CandlePanel(M1, market(2, 2)).to_arrow()

@@ -147,10 +147,10 @@ class StagedCandles(ReadsPanels, ReadsCoarser):
         return await codes_of(self._symbols, market)
 
     async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
-        given = panel_of(timeframe, panel)
+        given, duplicates = panel_of(timeframe, panel)
         self._lifetime.check()
         self.changes.save(SeriesRows(tuple(given), given.offsets, given.columns))
-        return SaveResult(given.rows)
+        return SaveResult(given.rows, duplicates)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         changes = self._changes.get(key)

@@ -161,6 +161,19 @@ async def test_many_short_series_are_one_insert(
     assert await candles.get_ranges(keys, *ALWAYS) == dict(zip(keys, series, strict=True))
 
 
+async def test_what_is_more_than_one_insert_needs_the_journal(
+    candles: ClickHouseCandleRepository,
+) -> None:
+    one, many, deletion = CandleChanges(), CandleChanges(), CandleChanges()
+    one.save(SeriesRows.of(make_candles(KEY, WRITE_ROWS)))
+    assert candles.is_one_part(one)
+    many.save(SeriesRows.of(make_candles(KEY, WRITE_ROWS + 1)))
+    assert not candles.is_one_part(many)
+    deletion.delete(KEY, 0, 1)
+    deletion.save(SeriesRows.of(OLD))
+    assert not candles.is_one_part(deletion)
+
+
 async def test_as_many_series_are_one_insert_as_it_has_room_for() -> None:
     lengths = [5, WRITE_ROWS + 1, 99_000, WRITE_ROWS - 99_000, 2_000, 5_000]
     each = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), rows) for n, rows in enumerate(lengths)]

@@ -22,7 +22,9 @@ from jts_storage.clickhouse.connector import connect
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
@@ -310,6 +312,36 @@ async def test_a_write_drops_what_it_touches_and_no_more(
         KEY, *_minutes(100, 200)
     )
     assert await candles.get_range(OTHER_KEY, *ALWAYS) is other
+
+
+async def test_a_deletion_drops_all_that_it_deletes(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    await _held(candles)
+    await ClickHouseCandleRepository(manager).delete_range(KEY, *_minutes(140, 160))
+    assert await candles.get_range(KEY, *_minutes(145, 200)) == SERIES[161:201]
+    assert len(await candles.get_range(KEY, *_minutes(141, 160))) == 0
+    after = candles._cache.held(KEY, *checks.range_ms(*_minutes(161, 900)))
+    assert after == SERIES[161:901], "what lies behind is held on to"
+    await candles.save_many(KEY, make_candles(KEY, 1_000, seed=9)[300:320])
+    assert await candles.get_range(KEY, *_minutes(0, 999)) == await _truth(manager)
+
+
+async def test_a_commit_of_several_series_drops_what_it_touches_of_each(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    keys = [SeriesKey(name, Timeframe.M1) for name in "ABC"]
+    changes = CandleChanges()
+    for key in keys:
+        await candles.save_many(key, make_candles(key, 100))
+        await _held(candles, key)
+        changes.save(SeriesRows.of(make_candles(key, 100, seed=9)[40:60]))
+    elsewhere = ClickHouseCandleRepository(manager, cache_bytes=0)
+    elsewhere.apply(changes, candles.latest_version() + 1)
+    for key in keys:
+        found = await candles.get_range(key, *_minutes(0, 99))
+        assert found == await elsewhere.get_range(key, *_minutes(0, 99))
+        assert found[40:60] == make_candles(key, 100, seed=9)[40:60]
 
 
 async def test_inserts_into_other_tables_drop_nothing(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import count, permutations
+from typing import Any
 
 import pytest
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.corrections import Wanted, corrections
+from jts_storage.clickhouse.history import Kept
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
@@ -137,3 +139,23 @@ async def test_of_two_former_rows_that_count_at_once_the_later_one_is_read(
     )
     manager.execute(earlier, {"symbol": told.symbols[0]}, idempotent=False)
     assert await told.closes(6, 21, 31) == [[1], [2], [4]]
+
+
+async def test_what_changes_nothing_is_written_all_the_same_beside_another_write(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write under a version in between would count, if the later one had left its row out."""
+    key = SeriesKey(f"late {next(fresh)}", Timeframe.D1)
+    candles = ClickHouseCandleRepository(manager)
+    candles.apply(save(2)(key), 5)
+    keep = candles._keep
+
+    def then_another(*given: Any) -> Kept:
+        kept = keep(*given)
+        monkeypatch.undo()
+        ClickHouseCandleRepository(manager).apply(save(3)(key), 10)
+        return kept
+
+    monkeypatch.setattr(candles, "_keep", then_another)
+    candles.replace_rows(save(2)(key).upserts, 20, source="", is_settled=True)
+    assert [candle.close for candle in await candles.get_range(key, *FOREVER)] == [2]

@@ -87,6 +87,28 @@ async def test_last_minutes_are_found_by_their_times(
     assert read == [3, 4, 6, 3], "then one that is deleted competes, and the engine decides"
 
 
+async def test_last_minutes_that_go_while_they_are_looked_for(
+    candles: ClickHouseCandleRepository,
+    manager: ClickHouseManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey(name, M1), 9) for name in "AB"])
+    await candles.save_panel(panel)
+    execute = manager.execute
+
+    def then_gone(query: str, *given: Any, **more: Any) -> Any:
+        found = execute(query, *given, **more)
+        if "max(" in query:
+            monkeypatch.undo()
+            execute("DELETE FROM candles WHERE symbol = 'B' AND timestamp >= '2024-01-02 00:05:00'")
+        return found
+
+    monkeypatch.setattr(manager, "execute", then_gone)
+    b = list(panel.values())[1][:5]
+    expected = CandlePanel(M1, [panel[SeriesKey("A", M1)].tail(1), b.tail(1)])
+    assert await candles.get_latest_panel(M1) == expected
+
+
 async def test_panels_of_deleted_rows_alone(unmerged: ClickHouseCandleRepository) -> None:
     """As after a merge, which leaves the row that says deleted and none that competes with it."""
     series = make_candles(SeriesKey("A", M1), 10)

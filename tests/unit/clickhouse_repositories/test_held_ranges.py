@@ -86,6 +86,17 @@ def test_a_short_range_does_not_drive_out_a_longer_one_that_it_overlaps() -> Non
     assert _look(held, 0, 99) is not None and _look(held, 95, 110) is None
 
 
+def test_a_change_ends_all_ranges_that_it_reaches() -> None:
+    held = HeldRanges(10**9)
+    for start in (0, 20, 40, 60):
+        _hold(held, start, start + 9)
+    held.drop({KEY: (FIRST + 8 * MS, FIRST + 41 * MS)})
+    assert _look(held, 0, 7) == _series(0, 7) and _look(held, 8, 9) is None
+    assert _look(held, 20, 29) is None
+    assert _look(held, 42, 49) == _series(42, 49) and _look(held, 40, 41) is None
+    assert _look(held, 60, 69) == _series(60, 69)
+
+
 def test_small_remains_do_not_keep_much_memory() -> None:
     held = HeldRanges(10**9)
     _hold(held, 0, 99)

@@ -43,6 +43,8 @@ def test_a_panel_gives_its_series_back(series: list[CandleSeries]) -> None:
     assert all(panel[each.key] == each for each in series)
     assert (len(panel), panel.rows) == (len(series), sum(map(len, series)))
     assert SeriesKey("nobody", M1) not in panel
+    assert panel.tail(3) == CandlePanel(M1, [each.tail(3) for each in series])
+    assert panel.select(list(panel)[::2]) == CandlePanel(M1, [panel[key] for key in [*panel][::2]])
     with pytest.raises(KeyError, match="has no rows in this panel; its keys are such as SeriesKey"):
         panel[SeriesKey("nobody", M1)]
     with pytest.raises(KeyError, match="'005930' is no SeriesKey; its keys are such as SeriesKey"):
@@ -133,6 +135,23 @@ def test_a_matrix_is_aligned_on_given_times() -> None:
         assert exact.equals(floats)
 
 
+@pytest.mark.parametrize("floats", [False, True])
+def test_the_last_value_may_be_of_a_time_between_those_given(floats: bool) -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey(name, M1), rows) for name, rows in _ROWS])
+    times = panel.column("timestamp")[:6] + 30_000  # each half a minute after a candle of A
+    close = panel.column("close") / (10_000 if floats else 1)
+    matrix = panel.matrix("close", floats=floats, fill=True, times=times[[1, 3, 5]])
+    assert matrix.values[:, 0].tolist() == close[[1, 3, 5]].tolist()
+    assert matrix.values[:, 1].tolist() == close[[7, 8, 8]].tolist(), "B ends before"
+    assert matrix.present.all()
+    assert not panel.matrix("close", times=times).present.any(), "no candle is at one of them"
+    early = panel.matrix("close", fill=True, times=[times[0] - 60_000])
+    assert not early.present.any() and not early.values.any()
+
+
+_ROWS = (("A", 6), ("B", 3))
+
+
 def test_a_panel_of_some_fields_has_no_series() -> None:
     whole = CandlePanel(M1, [make_candles(SeriesKey(name, M1), 5) for name in "AB"])
     panel = whole.only("volume", "close")
@@ -188,6 +207,19 @@ def test_a_matrix_is_aligned_on_a_calendar() -> None:
     assert CandlePanel.empty(M1).matrix("close", calendar="XKRX").values.shape == (0, 0)
 
 
+def test_a_calendar_reaches_from_the_first_time_of_any_series_to_the_last() -> None:
+    pytest.importorskip("exchange_calendars")
+    monday = datetime(2024, 1, 8, tzinfo=UTC)
+    middle, around = SeriesKey("A", Timeframe.D1), SeriesKey("B", Timeframe.D1)
+    last = SeriesKey("C", Timeframe.D1)
+    days = ((middle, (1, 2)), (around, (0, 4)), (last, (3,)))
+    panel = CandlePanel(
+        Timeframe.D1, [CandleSeries.from_candles(key, _days(monday, rows)) for key, rows in days]
+    )
+    matrix = panel.matrix("close", calendar="XKRX")
+    assert matrix.present.sum(axis=1).tolist() == [1, 1, 1, 1, 1]
+
+
 _SOME_DAYS = ((SeriesKey("A", Timeframe.D1), (0, 1, 7)), (SeriesKey("B", Timeframe.D1), (1, 7)))
 
 
@@ -198,9 +230,20 @@ def _days(first: datetime, days: tuple[int, ...]) -> list[Candle]:
 
 def test_a_panel_says_its_own_timeframe() -> None:
     panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 5)])
-    assert panel_of(M1, panel) is panel
+    assert panel_of(M1, panel) == (panel, 0)
     with pytest.raises(InvalidData, match="of the panel, which is 1m"):
         panel_of(Timeframe.D1, panel)
+
+
+def test_a_timeframe_may_be_given_as_its_text() -> None:
+    text: Any = "1m"
+    one = make_candles(SeriesKey("A", M1), 3)
+    assert CandlePanel(text, [one]) == CandlePanel(M1, [one])
+    assert CandlePanel.empty(text).timeframe is M1
+    unknown: Any = "2m"
+    for make in (CandlePanel, CandlePanel.empty):
+        with pytest.raises(InvalidData):
+            make(unknown)
 
 
 def test_nothing_of_it_can_be_changed() -> None:
@@ -225,7 +268,9 @@ def test_bad_panels_are_refused() -> None:
         lambda: CandlePanel(M1, [one]).matrix("price"),
         lambda: CandlePanel(M1, [one]).matrix("open", times=[2, 1]),
         lambda: CandlePanel(M1, [one]).matrix("open", times=["x"]),
-        lambda: CandlePanel(M1, [one]).matrix("open", times=[[1, 2]]),
+        lambda: CandlePanel(M1, [one]).matrix("open", times=[[1, 2], [3, 4]]),
+        lambda: CandlePanel.from_polars(M1, table),
+        lambda: panel_of(M1, CandlePanel(M1, [one]).to_polars().lazy()),
         lambda: CandlePanel(M1, [one]).tail(0),
         lambda: CandlePanel(M1, [one]).resample(Timeframe.W1).resample(M1),
     ]
@@ -259,7 +304,7 @@ def test_bad_panels_are_refused() -> None:
 def test_names_that_are_no_texts_are_refused(name: str, names: Any) -> None:
     table = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)]).to_arrow()
     place = table.schema.get_field_index(name)
-    with pytest.raises(InvalidData, match="must be texts|must not be null") as caught:
+    with pytest.raises(InvalidData, match=r"must be texts|must not be null") as caught:
         CandlePanel.from_arrow(M1, table.set_column(place, name, names))
     assert caught.value.field == name
     empty = table.set_column(place, name, names).slice(0, 0)
@@ -297,6 +342,30 @@ def test_a_series_that_is_selected_twice_is_there_once() -> None:
     chosen = panel.select([b, a, b, SeriesKey("nobody", M1)])
     assert (list(chosen), chosen.rows) == ([a, b], 6)
     assert chosen == CandlePanel(M1, [panel[a], panel[b]])
+
+
+def test_panels_whose_series_end_elsewhere_are_others() -> None:
+    rows = [flat(START + n * timedelta(minutes=1), "1.5", 1) for n in range(2)]
+    a, b = (SeriesKey(name, M1) for name in "AB")
+    columns = CandleSeries(a, rows).columns
+    one = CandlePanel.trusted(M1, (a, b), np.array([0, 1, 2]), columns)
+    other = CandlePanel.trusted(M1, (a, b), np.array([0, 2, 2]), columns)
+    assert one != other
+    assert one == CandlePanel.trusted(M1, (a, b), np.array([0, 1, 2]), columns)
+
+
+def test_a_fingerprint_is_of_all_series_and_their_keys() -> None:
+    series = [make_candles(SeriesKey(name, M1), 3) for name in "AB"]
+    panel = CandlePanel(M1, series)
+    other = make_candles(SeriesKey("B", M1), 3, seed=9)
+    renamed = make_candles(SeriesKey("C", M1), 3)
+    others = [[series[0], other], [series[0], renamed], [series[0]], []]
+    prints = {CandlePanel(M1, each).fingerprint() for each in others}
+    assert len(prints) == len(others)
+    assert panel.fingerprint() not in prints
+    assert panel.fingerprint() == (
+        "jts1p:1m:507e35fdeac5c10e8b788190644ff2d14b523447fb0ba0beddc6d73a3b333883"
+    ), "as in every version of the kit"
 
 
 def test_panels_of_other_fields_are_others() -> None:
@@ -347,3 +416,14 @@ def test_a_matrix_by_a_calendar_is_filled_with_what_the_calendar_does_not_expect
     panel = CandlePanel(Timeframe.D1, [CandleSeries(key, saved)])
     filled = panel.matrix("close", fill=True, calendar="XKRX")
     assert filled.values[:, 0].tolist() == [10_000] * 4 + [20_000, 30_000]
+
+
+def test_times_of_a_matrix_may_be_those_of_its_frame() -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 3)])
+    frame = panel.matrix("close").to_pandas()
+    for times in (frame.index, list(frame.index), [each.to_pydatetime() for each in frame.index]):
+        assert (
+            panel.matrix("close", times=times).times.tolist() == panel.column("timestamp").tolist()
+        )
+    with pytest.raises(InvalidData, match="must carry a time zone"):
+        panel.matrix("close", times=[START.replace(tzinfo=None)])

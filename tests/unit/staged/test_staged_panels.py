@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.rows import SeriesRows
+from jts_storage.errors import StorageError
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.unit_of_work.staged import StagedCandles
 from tests.unit.staged.test_staged_candles import (
@@ -91,6 +94,12 @@ async def latest_counts(saves: list[Any]) -> None:
     assert CandlePanel(M1, rows) == direct_panel
 
 
+@pytest.mark.parametrize("earlier", ["few", "series", "panel"])
+@pytest.mark.parametrize("later", ["few", "series", "panel"])
+async def test_the_later_of_two_writes_counts(earlier: str, later: str) -> None:
+    await latest_counts([(earlier, KEY, 0, False), (later, KEY, 2, False)])
+
+
 def test_a_deletion_outlives_a_look_at_the_rows() -> None:
     changes = CandleChanges()
     changes.delete(KEY, ms(0), ms(5))
@@ -100,3 +109,27 @@ def test_a_deletion_outlives_a_look_at_the_rows() -> None:
     changes.save(SeriesRows.of(minutes(KEY, 2, 1, 1)))
     assert changes.upserts.rows == 4
     assert changes.deletions == [(KEY, ms(0), ms(5))]
+
+
+async def test_a_series_whose_deletion_is_staged_is_in_no_panel() -> None:
+    stored = InMemoryBackend().candles
+    for key in KEYS[:2]:
+        await stored.save_many(key, minutes(key, 0, 5, 1))
+    staged = StagedCandles(stored)
+    await staged.delete_range(KEYS[0], *ALWAYS)
+    left = CandlePanel(M1, [minutes(KEYS[1], 0, 5, 1)])
+    assert await staged.get_panel(M1, *ALWAYS) == left
+    assert await staged.get_panel(M1, *ALWAYS, fields=["close"]) == left.only("close")
+    within = CandlePanel(M1, [minutes(KEYS[1], 0, 5, 1)[:4]])
+    assert await staged.get_panel(M1, at(0), at(3), last=2) == within.tail(2)
+    assert await staged.get_latest_panel(M1) == left.tail(1)
+    assert [block async for block in staged.stream_panels(M1, *ALWAYS)] == [left]
+
+
+async def test_no_panel_is_saved_after_the_end() -> None:
+    lifetime = Lifetime()
+    staged = StagedCandles(InMemoryBackend().candles, lifetime)
+    lifetime.end("is over")
+    with pytest.raises(StorageError, match="is over"):
+        await staged.save_panel(CandlePanel(M1, [minutes(KEY, 0, 5, 1)]))
+    assert not staged.changes

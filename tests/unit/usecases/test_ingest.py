@@ -123,6 +123,17 @@ async def test_it_commits_by_number() -> None:
         assert list(await stored(storage)) == BARS[:25]
 
 
+async def test_a_writer_that_waits_for_time_is_woken_by_number() -> None:
+    every = 100 * SECONDS
+    async with Storage.in_memory() as storage, storage.ingest(every=every, rows=3) as ingest:
+        await ingest.add(KEY, BARS[0])
+        await asyncio.sleep(0.02)
+        assert ingest.stored == 0
+        for bar in BARS[1:3]:
+            await ingest.add(KEY, bar)
+        await until(lambda: ingest.stored == 3)
+
+
 async def test_who_adds_waits_while_the_limit_is_reached() -> None:
     async with Storage.in_memory() as storage:
         run = Failing(storage)
@@ -189,6 +200,58 @@ async def test_what_could_not_be_stored_is_not_tried_again_at_once(
                 await asyncio.sleep(0)
             assert run.begun == 1
             run.is_away = False
+
+
+async def test_a_flush_that_failed_is_not_repeated_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingests, "monotonic", lambda: 100.0)
+    async with Storage.in_memory() as storage:
+        run = Failing(storage)
+        run.is_away = True
+        async with Ingest(run, every=SECONDS, rows=10, limit=10) as ingest:
+            await ingest.add(KEY, BARS[0])
+            with pytest.raises(StorageError):
+                await ingest.flush()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert run.begun == 1
+            run.is_away = False
+
+
+async def test_what_could_not_be_stored_is_tried_again_soon_however_seldom_it_commits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingests, "_LONGEST_PAUSE", 0.02)
+    async with Storage.in_memory() as storage:
+        run = Failing(storage)
+        run.is_away = True
+        async with Ingest(run, every=100 * SECONDS, rows=1, limit=10) as ingest:
+            await ingest.add(KEY, BARS[0])
+            await until(lambda: run.begun > 1)
+            run.is_away = False
+            await until(lambda: ingest.stored == 1)
+            await ingest.add(KEY, BARS[1])  # nothing is told of what has been stored since
+
+
+async def test_what_a_flush_tries_again_is_told_to_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingests, "_LONGEST_PAUSE", 100 * SECONDS)
+    async with Storage.in_memory() as storage:
+        run = Failing(storage)
+        run.is_away = True
+        async with Ingest(run, every=100 * SECONDS, rows=1, limit=10) as ingest:
+            await ingest.add(KEY, BARS[0])
+            await until(lambda: ingest.pending == 1 and run.begun == 1)
+            await asyncio.sleep(0.02)
+            run.is_away = False
+            run.gate.clear()
+            flush = asyncio.create_task(ingest.flush())
+            await until(lambda: run.begun == 2)
+            await ingest.add(KEY, BARS[1])
+            run.gate.set()
+            await flush
 
 
 async def test_what_could_not_be_stored_is_kept_and_tried_again() -> None:
