@@ -28,6 +28,7 @@ from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
+from jts_storage.unit_of_work.read_bookkeeping import ReadIngestion
 from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
 from jts_storage.unit_of_work.timed_documents import (
     KeptFormulas,
@@ -161,7 +162,7 @@ class ReadableStores:
 
     @property
     def ingestion(self) -> IngestionReader:
-        return self._stores.readers.ingestion
+        return ReadIngestion(self._stores.readers.ingestion)
 
     @property
     def snapshots(self) -> SnapshotStore:

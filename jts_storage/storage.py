@@ -338,7 +338,8 @@ class Storage(ReadableStorage):
     def _check_open(self) -> None:
         if not self._is_open:
             raise StorageError(
-                "This storage is not open.", remedy="Use it within `async with storage`."
+                "This storage is not open.",
+                remedy="Use it within `async with storage`, a blocking one within `with storage`.",
             )
 
     @property

@@ -88,7 +88,7 @@ class ReadOnly:
 def not_in_a_unit_of_work() -> StorageError:
     return StorageError(
         "What a storage gives reads what is committed, and writes nothing.",
-        remedy="Write in a unit of work: uow.repository(model).",
+        remedy="Write in a unit of work: uow.repository(model), or uow.symbols.",
     )
 
 
