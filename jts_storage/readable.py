@@ -237,7 +237,8 @@ class ReadableStorage(ABC):
     ) -> DataSet:
         """Name the candles from `start` to `end` as they are now, or were at a moment, for good.
 
-        Of the series asked for, all if none are named, it holds those that have candles there.
+        Of the series asked for, all if none are named, it holds those that have candles there: none
+        where the name of an exchange is misspelled. Look at its `keys`.
 
         :param market: asks the symbols as they are now.
         :param as_of: as for `as_of`; the latest commit if None.
