@@ -226,9 +226,12 @@ class Ingest:
             raise self._error()
 
     def _error(self) -> StorageError:
+        is_over = bool(self._state)
         error = StorageError(
-            f"{self.pending} candles are not stored yet: {self._failure}",
-            remedy="They are kept, and tried again as long as the ingest is open.",
+            f"{self.pending} candles are not stored{'' if is_over else ' yet'}: {self._failure}",
+            remedy="They are lost with the ingest, which is over: ask their source again."
+            if is_over
+            else "They are kept, and tried again as long as the ingest is open.",
         )
         error.__cause__ = self._failure
         return error

@@ -271,7 +271,7 @@ async def test_all_who_wait_are_told_of_a_failure(monkeypatch: pytest.MonkeyPatc
 async def test_what_leaving_could_not_store_is_an_error() -> None:
     async with Storage.in_memory() as storage:
         run = Failing(storage)
-        with pytest.raises(StorageError, match="1 candles are not stored yet"):
+        with pytest.raises(StorageError, match=r"1 candles are not stored: .*They are lost"):
             async with Ingest(run, every=SECONDS, rows=100, limit=100) as ingest:
                 run.is_away = True
                 await ingest.add(KEY, BARS[0])
