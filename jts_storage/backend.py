@@ -232,7 +232,7 @@ class StoreBackend:
         try:
             await self.stores.clock.start()
         except StorageError:
-            log.warning("The first commit will make the commit clock.", exc_info=True)
+            log.warning("MongoDB did not answer; the first commit asks it again.", exc_info=True)
         self._recovering = asyncio.create_task(self._recover_what_can_be())
         await asyncio.wait([self._recovering], timeout=_RECOVERY_SECONDS)
         if self._recovering.done():

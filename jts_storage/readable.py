@@ -28,6 +28,7 @@ from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
+from jts_storage.unit_of_work.read_bookkeeping import ReadIngestion
 from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
 from jts_storage.unit_of_work.timed_documents import (
     KeptFormulas,
@@ -161,7 +162,7 @@ class ReadableStores:
 
     @property
     def ingestion(self) -> IngestionReader:
-        return self._stores.readers.ingestion
+        return ReadIngestion(self._stores.readers.ingestion)
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -236,7 +237,8 @@ class ReadableStorage(ABC):
     ) -> DataSet:
         """Name the candles from `start` to `end` as they are now, or were at a moment, for good.
 
-        Of the series asked for, all if none are named, it holds those that have candles there.
+        Of the series asked for, all if none are named, it holds those that have candles there: none
+        where the name of an exchange is misspelled. Look at its `keys`.
 
         :param market: asks the symbols as they are now.
         :param as_of: as for `as_of`; the latest commit if None.

@@ -58,6 +58,11 @@ class Storage(ReadableStorage):
 
     def __init__(self, backend: Backend, *, limits: LimitsOf | None = None) -> None:
         """:param limits: makes its rate limits, once they are asked for."""
+        if not hasattr(backend, "unit_of_work"):
+            raise InvalidConfiguration(
+                f"Storage is given a {type(backend).__name__}",
+                remedy="Storage.open(settings) or Storage.in_memory() makes one.",
+            )
         self._backend = backend
         settings = getattr(backend, "settings", None)
         self._limits = StorageLimits(partial(limits or partial(_limits, settings), self))
@@ -338,7 +343,8 @@ class Storage(ReadableStorage):
     def _check_open(self) -> None:
         if not self._is_open:
             raise StorageError(
-                "This storage is not open.", remedy="Use it within `async with storage`."
+                "This storage is not open.",
+                remedy="Use it within `async with storage`, a blocking one within `with storage`.",
             )
 
     @property

@@ -56,6 +56,9 @@ SERVED = (
     Service("StoredDocuments", "served", "StoredDocuments", "stored_documents"),
     Service("Storage", "served", "ServedStorage", "served"),
 )
+READ_ONLY = SERVED[:8]
+"""What a storage gives to read, and a unit of work to write."""
+
 IN_WORK = (
     Service("WorkFormulas", "formulas", "FormulaRepository", "formulas"),
     Service("WorkStrategies", "strategies", "StrategyRepository", "strategies"),
@@ -98,6 +101,7 @@ from __future__ import annotations
 
 {imports}
 
+from jts_storage._runtime.reads_only import ReadsOnly
 from jts_storage.remote.target import Target
 
 R = TypeVar("R")
@@ -216,9 +220,10 @@ def comes(method: Functions) -> str:
 
 def client(service: Service) -> str:
     lines = [
-        f"class {class_of(service)}:",
+        f"class {class_of(service)}{'(ReadsOnly)' if service in READ_ONLY else ''}:",
         f'    """The `{service.port}` of a gateway."""',
         "",
+        *([f'    place = "{service.of}"', ""] if service in READ_ONLY else []),
         "    def __init__(self, target: Target) -> None:",
         "        self._target = target",
         "",

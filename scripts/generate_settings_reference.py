@@ -41,7 +41,7 @@ from the nearest place that has it:
 1. a keyword: `StorageSettings(clickhouse={"pool_size": 4})`;
 2. the environment: `JTS_CLICKHOUSE_POOL_SIZE=4`;
 3. the file `.env` in the working directory, with the same names (`StorageSettings(env_file=...)`
-   takes another file, `env_file=None` none);
+   takes another file, which must be there, `env_file=None` none);
 4. the default.
 
 A store's URL takes every field of the store as an option, by its name:

@@ -355,7 +355,8 @@ class ClickHouseManager:
     def _checked_out(self, doing: str) -> PoolProxiedConnection:
         if self.is_closed:
             raise StorageError(
-                f"ClickHouse is closed: no {doing}.", remedy="Make a new ClickHouseManager."
+                f"ClickHouse is closed: no {doing}.",
+                remedy="Open the storage again, or make a new ClickHouseManager.",
             )
         with self._translated(doing), self._queue():
             return self._engine.raw_connection()

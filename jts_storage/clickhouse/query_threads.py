@@ -53,7 +53,10 @@ class QueryThreads:
     def _pool(self, name: str) -> ThreadPoolExecutor:
         with self._lock:
             if self._is_closed:
-                raise StorageError("ClickHouse is closed.", remedy="Make a new ClickHouseManager.")
+                raise StorageError(
+                    "ClickHouse is closed.",
+                    remedy="Open the storage again, or make a new ClickHouseManager.",
+                )
             if name not in self._pools:
                 self._pools[name] = ThreadPoolExecutor(self._sizes[name], name)
             return self._pools[name]

@@ -198,15 +198,16 @@ def _refuse(block: Columns, offset: int) -> None:
                     row=offset + row,
                 )
         opening, high, low, close = prices
-        for name, price, rule in (
-            ("high", high, high >= low),
-            ("open", opening, low <= opening <= high),
-            ("close", close, low <= close <= high),
+        lowest, highest = checks.unscaled_price(low), checks.unscaled_price(high)
+        between = f"must lie between low {lowest} and high {highest}"
+        for name, price, rule, must in (
+            ("high", high, high >= low, f"must not be below low {lowest}"),
+            ("open", opening, low <= opening <= high, between),
+            ("close", close, low <= close <= high, between),
         ):
             if not rule:
                 raise InvalidData(
-                    f"must lie between low {checks.unscaled_price(low)} "
-                    f"and high {checks.unscaled_price(high)}",
+                    must,
                     field=name,
                     value=str(checks.unscaled_price(price)),
                     row=offset + row,

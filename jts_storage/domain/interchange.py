@@ -47,7 +47,7 @@ def from_arrow(table: Any, floats: Floats = "refuse") -> Columns:
     import pyarrow as pa
 
     if not isinstance(table, pa.Table | pa.RecordBatch):
-        raise InvalidData("must be an Arrow table or record batch", field="table", value=table)
+        raise InvalidData("must be an Arrow, pandas or polars table", field="table", value=table)
     _check_names(table.schema.names)
     if not table.num_rows:  # the columns of an empty frame may have any type
         return empty()
@@ -202,7 +202,8 @@ def _timestamps(column: Any) -> Int64Array:
     if pa.types.is_integer(kind):
         return _whole(column, "timestamp")
     if not pa.types.is_timestamp(kind):
-        raise InvalidData(f"must be timestamps, not {kind}", field="timestamp")
+        remedy = "pandas: pd.to_datetime(..., utc=True); polars: .str.to_datetime(time_zone='UTC')."
+        raise InvalidData(f"must be timestamps, not {kind}", field="timestamp", remedy=remedy)
     ticks = _int64(column, pa.timestamp(kind.unit))
     moments = ticks.view(f"M8[{kind.unit}]")
     if kind.tz is None:
@@ -211,7 +212,8 @@ def _timestamps(column: Any) -> Int64Array:
             field="timestamp",
             value=str(moments[0]),
             row=0,
-            remedy="Attach the zone it was recorded in, for example with dt.tz_localize('UTC').",
+            remedy="Attach the zone it was recorded in: dt.tz_localize('UTC') in pandas, for"
+            " example, or dt.replace_time_zone('UTC') in polars.",
         )
     per_second = _TICKS_PER_SECOND[kind.unit]
     if per_second < 1_000:
@@ -300,8 +302,9 @@ def _prices_from_floats(column: Any, field: str, floats: Floats) -> Int64Array:
             field=field,
             value=float(values[0]),
             row=0,
-            remedy="Pass decimals or strings, or floats='exact' to take those floats that are "
-            "the nearest to a price of at most four decimals and refuse the rest.",
+            remedy="Pass decimals or strings, or make a series or panel of the frame with"
+            " floats='exact', as CandleSeries.from_pandas(key, frame, floats='exact') does: it"
+            " takes floats that are the nearest to a price of at most four decimals, no others.",
         )
     _refuse_rows(~np.isfinite(values), values, field, "must be finite")
     _refuse_rows(

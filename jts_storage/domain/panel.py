@@ -182,8 +182,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
             return self._series(place)
         given: object = key  # whatever the types say
         what = "has no rows in this panel" if isinstance(given, SeriesKey) else "is no SeriesKey"
-        example = next(iter(self._keys), SeriesKey("005930", self._timeframe, "KRX"))
-        raise KeyError(f"{given!r} {what}; its keys are such as {example!r}")
+        known = f"its keys are such as {self._keys[0]!r}" if self._keys else "the panel is empty"
+        raise KeyError(f"{given!r} {what}; {known}")
 
     def __iter__(self) -> Iterator[SeriesKey]:
         return iter(self._keys)

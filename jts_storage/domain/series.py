@@ -181,8 +181,19 @@ class CandleSeries(Sequence[Candle]):
             if index.step not in (None, 1):
                 raise InvalidData("must be 1: a series ascends", field="step", value=index.step)
             return self._part(index)
-        row = range(len(self))[index]
+        row = self._row(index)
         return _candles(self._columns.take(slice(row, row + 1)))[0]
+
+    def _row(self, index: int) -> int:
+        try:
+            return range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"{self.key} has {len(self)} candles, and none at {index}") from None
+        except TypeError:
+            raise TypeError(
+                f"{index!r} is neither the number of a candle nor a slice; a column is"
+                ' to_columns()["close"], and a frame has them all'
+            ) from None
 
     def __iter__(self) -> Iterator[Candle]:
         for start in range(0, len(self), _ITERATION_ROWS):
@@ -345,10 +356,15 @@ def _columns_of(candles: object) -> Columns:
     if library == "polars":
         return interchange.from_polars(candles)
     if isinstance(candles, Mapping):
+        if isinstance(next(iter(candles), None), SeriesKey):  # a panel
+            raise InvalidData(
+                "are those of several series", field="candles", remedy="save_panel stores a panel."
+            )
         return arrays.from_mapping(candles)
     if isinstance(candles, Iterable):
         return arrays.from_candles(candles)
-    raise InvalidData("cannot be read as candles", field="candles", value=candles)
+    remedy = "Give it a list of candles: [candle]." if isinstance(candles, Candle) else None
+    raise InvalidData("cannot be read as candles", field="candles", value=candles, remedy=remedy)
 
 
 def _sorted(columns: Columns) -> Columns:

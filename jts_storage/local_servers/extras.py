@@ -51,7 +51,7 @@ def check_grpc() -> None:
     """
     if find_spec("grpc") is None or find_spec("google") is None:
         raise InvalidConfiguration(
-            "grpcio is needed to reach a gateway, and is not installed.",
+            "grpcio is needed to share a folder or to reach a gateway, and is not installed.",
             remedy="Run pip install 'jts-storage[grpc]'.",
         )
 

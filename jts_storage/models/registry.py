@@ -30,10 +30,13 @@ KITS_OWN = frozenset(
         "backtest_results",
         "backtest_trades",
         "candles",
+        "candles_history",
         "checkpoints",
         "formulas",
+        "formulas_history",
         "ohlcv_bars",
         "strategies",
+        "strategies_history",
         "symbol_bars_aggregates",
         "symbols",
     }
@@ -55,6 +58,10 @@ class Models:
     @classmethod
     def known(cls, models: Iterable[Model[Any]] = ()) -> Models:
         """Those given and those that installed packages name, each once."""
+        if not isinstance(models, Iterable):
+            raise InvalidConfiguration(
+                f"models is {models!r}", remedy="Give a list of them: models=[ticks]."
+            )
         given = list(models)
         named = (model for model in _installed() if not any(model is each for each in given))
         return cls([*given, *named])
@@ -86,9 +93,11 @@ class Models:
 
     def check(self, model: Model[Any]) -> None:
         """:raises StorageError: the storage was opened without this model."""
-        if self._by_name.get(getattr(model, "name", "")) is not model:
+        known = self._by_name.get(getattr(model, "name", ""))
+        if known is not model:
+            other = "" if known is None else ", but another declaration of that name"
             raise StorageError(
-                f"This storage does not know the model {getattr(model, 'name', model)!r}.",
+                f"This storage does not know the model {getattr(model, 'name', model)!r}{other}.",
                 remedy="Open it with Storage.open(models=[...]).",
             )
 

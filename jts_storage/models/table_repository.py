@@ -88,8 +88,17 @@ class ReadOnly:
 def not_in_a_unit_of_work() -> StorageError:
     return StorageError(
         "What a storage gives reads what is committed, and writes nothing.",
-        remedy="Write in a unit of work: uow.repository(model).",
+        remedy="Write in a unit of work: uow.repository(model), or uow.symbols.",
     )
+
+
+def several(entities: Iterable[E], model: AnyTable[E]) -> Iterable[E]:
+    """:raises InvalidData: it is one entity."""
+    if not isinstance(entities, Iterable):
+        raise InvalidData(
+            "must be several", field=model.name, value=entities, remedy="Give a list."
+        )
+    return entities
 
 
 class _Reading(Generic[E]):
@@ -119,7 +128,11 @@ class _Reading(Generic[E]):
         named = None if columns is None else tuple(columns)
         for name in named or ():
             if name not in self._model.schema.names:
-                raise InvalidData(f"{self._model.name} has no such column", field=name)
+                raise InvalidData(
+                    f"{self._model.name} has no such column",
+                    field=name,
+                    remedy=f"It has {', '.join(self._model.schema.names)}.",
+                )
         if limit is not None:
             checks.whole(limit, "limit", below=2**31)
         condition = self._condition(where)
@@ -191,7 +204,11 @@ class _Reading(Generic[E]):
             condition = columns.complete(where(columns))
         # Such as a column that is compared with None by <, or has_text joined by `and`.
         except (ArgumentError, AttributeError, TypeError, UnicodeError) as exc:
-            raise InvalidData(f"is no condition: {exc}", field="where") from exc
+            raise InvalidData(
+                f"is no condition: {exc}",
+                field="where",
+                remedy='Give a function of the columns: lambda c: c.symbol == "005930".',
+            ) from exc
         if self._model.store == "database" and any(map(_asks_for_text, iterate(condition))):
             raise InvalidData(
                 f"{self._model.name} is not searched by has_text",
@@ -260,7 +277,7 @@ class TableRepository(_Reading[E]):
     async def save_many(self, entities: Iterable[E]) -> Sequence[E]:
         """Store entities in place of those of their keys; of equal keys the last counts."""
         self._check_mode("upsert")
-        listed = list(entities)
+        listed = list(several(entities, self._model))
         if listed:
             await self._source.put(self._model.to_columns(listed))
         return listed
@@ -287,7 +304,7 @@ class TableRepository(_Reading[E]):
         if is_columns:
             table = as_columns(rows, model.schema, f"columns for {model.name}")
         else:
-            table = model.to_columns(rows)
+            table = model.to_columns(several(rows, model))
         if table.num_rows:
             await self._source.append(table)
         return int(table.num_rows)
@@ -323,7 +340,7 @@ class RecordRepository(_Reading[E]):
         return (await self._put([entity]))[0]
 
     async def save_many(self, entities: Iterable[E]) -> Sequence[E]:
-        listed = list(entities)
+        listed = list(several(entities, self._model))
         return await self._put(listed) if listed else []
 
     async def delete(self, *key: Any) -> bool:

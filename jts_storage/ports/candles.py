@@ -51,7 +51,8 @@ class CandleReader(Protocol):
         """The candles of a whole market from `start` to `end`, in one call.
 
         :param keys: only these series; all of the timeframe if None.
-        :param exchange: only series of this exchange.
+        :param exchange: only series of this exchange, to the letter; of one that has none the
+            panel is empty.
         :param market: only series of symbols that are stored with this market.
         :param fields: only these columns beside the timestamps, which is quicker; all if None.
         :param last: only so many of the last candles of each series.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, TypeVar
 
+from jts_storage._runtime.reads_only import ReadsOnly
 from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.candle import SeriesKey
@@ -29,8 +30,10 @@ from jts_storage.remote.target import Target
 R = TypeVar("R")
 
 
-class RemoteCandles:
+class RemoteCandles(ReadsOnly):
     """The `CandleStore` of a gateway."""
+
+    place = "candles"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -281,8 +284,10 @@ class RemoteCandles:
         return found
 
 
-class RemoteSymbols:
+class RemoteSymbols(ReadsOnly):
     """The `SymbolReader` of a gateway."""
+
+    place = "symbols"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -320,8 +325,10 @@ class RemoteSymbols:
         return found
 
 
-class RemoteFormulas:
+class RemoteFormulas(ReadsOnly):
     """The `FormulaStore` of a gateway."""
+
+    place = "formulas"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -394,8 +401,10 @@ class RemoteFormulas:
         return found
 
 
-class RemoteStrategies:
+class RemoteStrategies(ReadsOnly):
     """The `StrategyStore` of a gateway."""
+
+    place = "strategies"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -446,8 +455,10 @@ class RemoteStrategies:
         return found
 
 
-class RemoteBacktests:
+class RemoteBacktests(ReadsOnly):
     """The `BacktestStore` of a gateway."""
+
+    place = "backtests"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -500,8 +511,10 @@ class RemoteBacktests:
         return found
 
 
-class RemoteSymbolBars:
+class RemoteSymbolBars(ReadsOnly):
     """The `SymbolBarsReader` of a gateway."""
+
+    place = "ingestion.symbol_bars"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -521,8 +534,10 @@ class RemoteSymbolBars:
         return found
 
 
-class RemoteBars:
+class RemoteBars(ReadsOnly):
     """The `OHLCVReader` of a gateway."""
+
+    place = "ingestion.bars"
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -547,8 +562,10 @@ class RemoteBars:
         return found
 
 
-class RemoteCheckpoints:
+class RemoteCheckpoints(ReadsOnly):
     """The `CheckpointReader` of a gateway."""
+
+    place = "ingestion.checkpoints"
 
     def __init__(self, target: Target) -> None:
         self._target = target

@@ -151,7 +151,7 @@ class StorageSettings(RateLimitFields):
     def __init__(self, **values: Any) -> None:
         """Take every setting from the nearest place that has it.
 
-        The keyword ``env_file`` names another file than ``.env``; None reads none.
+        The keyword ``env_file`` names a file that must exist in place of ``.env``; None reads none.
 
         :raises InvalidConfiguration: naming the setting at fault and where it stands.
         """

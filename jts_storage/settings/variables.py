@@ -30,6 +30,8 @@ _OTHER_NAMES: Final = {
 }
 """What people call the stores, to suggest the right name."""
 
+_USUAL_FILE: Final = Path(".env")
+
 _OTHER_ENDINGS: Final = {"_PATH": "_DIR", "_FOLDER": "_DIR"}
 """What people call a folder."""
 
@@ -51,12 +53,17 @@ def of_environment(environ: Mapping[str, str]) -> list[Variable]:
 
 
 def of_file(path: Path) -> list[Variable]:
-    """The variables of a ``.env`` file; of a file that is not there, none.
+    """The variables of a file such as ``.env``; this one need not be there.
 
-    :raises InvalidConfiguration: naming the line that cannot be read.
+    :raises InvalidConfiguration: naming the line that cannot be read, or a file that is not there.
     """
     if not path.is_file():
-        return []
+        if path == _USUAL_FILE:
+            return []
+        raise InvalidConfiguration(
+            f"env_file names {path}, and there is no such file",
+            remedy="Without its variables every store would be embedded. env_file=None reads none.",
+        )
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 

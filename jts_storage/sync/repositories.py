@@ -33,9 +33,10 @@ from jts_storage.ports.models import Model
 from jts_storage.ports.unit_of_work import R
 from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
+from jts_storage.sync.twin import Twin
 
 
-class EnteredOnce:
+class EnteredOnce(Twin):
     """A context manager that is entered once."""
 
     _twin: ports.EnteredOnce
@@ -58,7 +59,7 @@ class EnteredOnce:
         self._portal.call(self._twin.__aexit__(kind, error, traceback))
 
 
-class EventCollector:
+class EventCollector(Twin):
     """Where a unit of work takes events."""
 
     _twin: ports.EventCollector
@@ -127,7 +128,7 @@ class Subscription(EnteredOnce, Generic[E_co]):
         self._portal.call(self._twin.acknowledge())
 
 
-class CandleReader:
+class CandleReader(Twin):
     """Reads candles. Both ends of a range are included; the order is always ascending.
 
     Every method raises `InvalidData` for an end without a time zone and for a range that runs
@@ -165,7 +166,8 @@ class CandleReader:
         """The candles of a whole market from `start` to `end`, in one call.
 
         :param keys: only these series; all of the timeframe if None.
-        :param exchange: only series of this exchange.
+        :param exchange: only series of this exchange, to the letter; of one that has none the
+            panel is empty.
         :param market: only series of symbols that are stored with this market.
         :param fields: only these columns beside the timestamps, which is quicker; all if None.
         :param last: only so many of the last candles of each series.
@@ -670,7 +672,7 @@ class LiveIngest(EnteredOnce):
         return self._twin.commits
 
 
-class SymbolReader:
+class SymbolReader(Twin):
     """Reads symbols. Lists are ordered by code; `after` is the last code of the page before."""
 
     _twin: ports.SymbolReader
@@ -725,7 +727,7 @@ class SymbolRepository(SymbolReader):
         return self._portal.call(self._twin.save_many(symbols))
 
 
-class FormulaReader:
+class FormulaReader(Twin):
     """Reads formulas. Lists are ordered by id; `after` is the last id of the page before.
 
     An id that is no document id is simply not found. What is stored and cannot be read is left out
@@ -887,7 +889,7 @@ class FormulaRepository(FormulaReader):
         return self._portal.call(self._twin.delete(formula_id, force=force))
 
 
-class StrategyReader:
+class StrategyReader(Twin):
     """Reads strategies. Lists are ordered by id; `after` is the last id of the page before.
 
     What is stored and cannot be read is left out of lists, with a line in the log.
@@ -1020,7 +1022,7 @@ class StrategyRepository(StrategyReader):
         return self._portal.call(self._twin.delete(strategy_id))
 
 
-class BacktestReader:
+class BacktestReader(Twin):
     """Reads backtest results; of equal `run_at` the greater id counts as the newer.
 
     Lists give summaries: the trades of a result are read only when they are asked for. A summary
@@ -1132,7 +1134,7 @@ class BacktestRepository(BacktestReader):
         return self._portal.call(self._twin.delete(result_id))
 
 
-class SymbolBarsReader:
+class SymbolBarsReader(Twin):
     """Reads aggregates of one symbol and day. Lists are ordered by day."""
 
     _twin: ports.SymbolBarsReader
@@ -1173,7 +1175,7 @@ class SymbolBarsRepository(SymbolBarsReader):
         return self._portal.call(self._twin.delete(symbol, trading_day))
 
 
-class CheckpointReader:
+class CheckpointReader(Twin):
     """Reads checkpoints."""
 
     _twin: ports.CheckpointReader
@@ -1223,7 +1225,7 @@ class CheckpointRepository(CheckpointReader):
         return self._portal.call(self._twin.delete(name))
 
 
-class OHLCVReader:
+class OHLCVReader(Twin):
     """Reads raw bars. Ends of ranges are included, the order is ascending."""
 
     _twin: ports.OHLCVReader
@@ -1270,7 +1272,7 @@ class OHLCVRepository(OHLCVReader):
         return self._portal.call(self._twin.delete_range(key, start, end))
 
 
-class IngestionReader:
+class IngestionReader(Twin):
     """The read side of the bookkeeping."""
 
     _twin: ports.IngestionReader
@@ -1292,7 +1294,7 @@ class IngestionReader:
         return CheckpointReader(self._portal, self._twin.checkpoints)
 
 
-class IngestionRepository:
+class IngestionRepository(Twin):
     """The bookkeeping of ingestion: aggregates a symbol and day, raw bars, checkpoints."""
 
     _twin: ports.IngestionRepository
@@ -1314,7 +1316,7 @@ class IngestionRepository:
         return CheckpointRepository(self._portal, self._twin.checkpoints)
 
 
-class SnapshotStore:
+class SnapshotStore(Twin):
     """Names for moments: reads take them as ``as_of``.
 
     A snapshot copies nothing. What it shows is kept beyond `history_days`, until it is deleted.
@@ -1355,7 +1357,7 @@ class SnapshotStore:
         return self._portal.call(self._twin.delete(name))
 
 
-class View:
+class View(Twin):
     """All that was committed up to a moment, and nothing later: it never changes.
 
     Symbols, backtest results and bookkeeping keep no history; read them of the storage. A search
@@ -1386,7 +1388,7 @@ class View:
         return StrategyReader(self._portal, self._twin.strategies)
 
 
-class AcquiredSlot:
+class AcquiredSlot(Twin):
     """A slot of a rate limit, for as long as its block runs.
 
     Use it once, as an asynchronous context manager. It may be entered by many tasks, each with one
@@ -1420,7 +1422,7 @@ class AcquiredSlot:
         self._portal.call(self._twin.__aexit__(kind, error, traceback))
 
 
-class RateLimiter:
+class RateLimiter(Twin):
     """Slots of rate limits that several processes share.
 
     A slot counts from entering until a window after leaving, so that the far end never sees more
@@ -1481,7 +1483,7 @@ class RateLimiter:
         self._portal.call(self._twin.reset())
 
 
-class Repositories:
+class Repositories(Twin):
     """What a unit of work reads and writes with."""
 
     _twin: ports.Repositories

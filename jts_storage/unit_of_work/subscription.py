@@ -151,7 +151,8 @@ class EventSubscription:
         """:raises StorageError: it is not entered, or another task asks already."""
         if self._state:
             raise StorageError(
-                f"This subscription {self._state}.", remedy="Use it within `async with`."
+                f"This subscription {self._state}.",
+                remedy="Use it within `async with`, a blocking one within `with`.",
             )
         if self._is_asked:  # to ask acknowledges what the other one was given
             raise StorageError(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import date, datetime
 from typing import Protocol
 
+from jts_storage._runtime.reads_only import ReadsOnly
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.correction import Correction, Place, end_of
@@ -35,12 +36,14 @@ class Present(TakesLakes, Protocol):
     ) -> Page[Correction]: ...
 
 
-class TimedCandles:
+class TimedCandles(ReadsOnly):
     """A `CandleStore` over readers of one moment each.
 
     :param view: gives all as of another moment.
     :param purges: tells which moments were purged.
     """
+
+    place = "candles"
 
     def __init__(
         self, now: Present, view: Callable[[AsOf], Awaitable[View]], purges: Purges

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
+from jts_storage._runtime.reads_only import ReadsOnly
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.moments import AsOf
@@ -39,11 +40,13 @@ class KeptStrategies(StrategyReader, Protocol):
     ) -> Page[Revision[Strategy]]: ...
 
 
-class TimedFormulas:
+class TimedFormulas(ReadsOnly):
     """A `FormulaStore` over readers of one moment each.
 
     :param view: gives all as of another moment.
     """
+
+    place = "formulas"
 
     def __init__(
         self, now: KeptFormulas, view: Callable[[AsOf], Awaitable[View]], purge: Purge
@@ -99,11 +102,13 @@ class TimedFormulas:
         return await self._now.list(limit=limit, after=after, strict=strict)
 
 
-class TimedStrategies:
+class TimedStrategies(ReadsOnly):
     """A `StrategyStore` over readers of one moment each.
 
     :param view: gives all as of another moment.
     """
+
+    place = "strategies"
 
     def __init__(
         self, now: KeptStrategies, view: Callable[[AsOf], Awaitable[View]], purge: Purge

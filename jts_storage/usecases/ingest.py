@@ -46,7 +46,9 @@ class Ingest:
         if every <= 0:
             raise InvalidData("must be above 0", field="every", value=every)
         self._rows = checks.whole(rows, "rows", least=1)
-        self._limit = checks.whole(limit, "limit", least=rows)
+        self._limit = checks.whole(limit, "limit", least=1)
+        if limit < rows:
+            raise InvalidData(f"must not be below rows, {rows}", field="limit", value=limit)
         self._waiting: list[tuple[SeriesKey, Candle]] = []
         self._waiting_since = 0.0
         self._in_commit: list[tuple[SeriesKey, Candle]] = []
@@ -209,7 +211,8 @@ class Ingest:
     def _check_open(self) -> None:
         if self._state:
             raise StorageError(
-                f"This ingest {self._state}.", remedy="Use it within `async with storage.ingest()`."
+                f"This ingest {self._state}.",
+                remedy="Use it within `async with storage.ingest()`, a blocking one within `with`.",
             )
 
     def _check_takes_candles(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
+from jts_storage._runtime.reads_only import ReadsOnly
 from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.data_sets import Verification
 from jts_storage.domain.enums import Metric
@@ -13,8 +14,10 @@ from jts_storage.ports.data_sets import DataSetReader
 from jts_storage.usecases.data_sets import DataSets
 
 
-class VerifiedBacktests:
+class VerifiedBacktests(ReadsOnly):
     """A `BacktestStore` over a reader of results and one of data sets."""
+
+    place = "backtests"
 
     def __init__(self, results: BacktestReader, data_sets: DataSetReader) -> None:
         self._results, self._data_sets = results, data_sets

@@ -13,6 +13,7 @@ from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.relational import DatabaseManager
+from jts_storage.settings import StorageSettings
 
 ANYTHING: Any = None
 
@@ -27,6 +28,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a URL for settings": (
         lambda: Storage.open("clickhouse://x"),  # type: ignore[arg-type]
         "Storage.open is given a str",
+    ),
+    "settings for stores": (
+        lambda: Storage(StorageSettings(env_file=None)),  # type: ignore[arg-type]
+        r"Storage is given a StorageSettings\. Storage\.open\(settings\)",
     ),
     "a misspelled check": (
         lambda: Storage.open(check="eror"),  # type: ignore[arg-type]

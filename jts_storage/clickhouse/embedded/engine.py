@@ -259,7 +259,8 @@ def _check_free(path: str) -> None:
             hosts=(path,),
             remedy="Only one process can open it. Let that one share its folder, with"
             " StorageSettings(share=True) or JTS_SHARE=true, or run `jts-storage serve` and open"
-            " the folder as before. Or close it there, use another path, or a server.",
+            " the folder as before; each of them needs pip install 'jts-storage[grpc]'. Or close it"
+            " there, use another path, or a server.",
         )
 
 

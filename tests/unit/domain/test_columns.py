@@ -123,6 +123,11 @@ def test_the_first_impossible_row_is_named() -> None:
         checked(given)
 
 
+def test_a_high_below_the_low_is_told_so() -> None:
+    with pytest.raises(InvalidData, match=r"field 'high': must not be below low 0\.0010, got"):
+        checked(with_value(3, "high", 1, 9))
+
+
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(InvalidData, match="differ in length"):
         checked(columns(3, volume=np.ones(2, np.uint64)))

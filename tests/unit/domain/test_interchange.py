@@ -527,6 +527,7 @@ def test_kinds_that_are_no_moment_are_refused(column: Any) -> None:
     error = refused(table(1, timestamp=column))
     assert error.field == "timestamp"
     assert "must be timestamps, not" in str(error)
+    assert "pd.to_datetime(..., utc=True)" in str(error)
 
 
 def test_missing_and_doubled_columns_are_named() -> None:

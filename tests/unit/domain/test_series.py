@@ -14,6 +14,7 @@ import pytest
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.series import _ITERATION_ROWS, CandleSeries, series_of
 from jts_storage.domain.sparkline import sparkline
 from jts_storage.errors import InvalidData
@@ -194,6 +195,23 @@ def test_rows_are_found_from_both_ends() -> None:
     for row in (3, -4):
         with pytest.raises(IndexError):
             given[row]
+
+
+def test_a_row_that_is_none_is_told_in_words_of_a_series() -> None:
+    empty = series(0)
+    with pytest.raises(IndexError, match=f"^{KEY} has 0 candles, and none at 0$"):
+        empty[0]
+    with pytest.raises(IndexError, match="has 0 candles, and none at -1"):
+        empty[-1]
+    with pytest.raises(TypeError, match=r"'close' is neither the number of a candle nor a slice"):
+        empty["close"]  # type: ignore[call-overload]
+
+
+def test_one_candle_and_a_panel_are_told_what_to_be() -> None:
+    with pytest.raises(InvalidData, match=r"Give it a list of candles: \[candle\]"):
+        series_of(KEY, candle())
+    with pytest.raises(InvalidData, match=r"are those of several series.*save_panel"):
+        series_of(KEY, CandlePanel(KEY.timeframe, [series(3)]))
 
 
 def test_a_candle_of_a_series_is_plain() -> None:

@@ -193,6 +193,8 @@ def test_a_file_may_refer_to_its_other_lines_and_be_another_one(tmp_path: Path) 
     assert settings.database().sqlalchemy_url.password == "p4ss"
     assert settings.mongo().uri == "mongodb://u:p4ss@h/x?tls=true&w=majority"
     assert StorageSettings(env_file=None).database_url is None
+    with pytest.raises(InvalidConfiguration, match=r"env_file names .*min\.env, and there is no"):
+        StorageSettings(env_file=tmp_path / "min.env")
 
 
 @pytest.mark.parametrize(

@@ -496,6 +496,7 @@ async def test_options_that_make_no_sense_are_refused() -> None:
             with pytest.raises(InvalidData) as caught:
                 storage.ingest(**options)  # type: ignore[arg-type]
             assert caught.value.field == field
+        assert "must not be below rows, 10, got 9" in str(caught.value)
 
 
 async def test_a_storage_that_is_not_open_is_told_at_once() -> None:
