@@ -353,6 +353,13 @@ def panel_of(timeframe: Timeframe | None, given: Any) -> tuple[CandlePanel, int]
                 remedy="Leave it out, or resample the panel first.",
             )
         return given, 0
+    if isinstance(given, (CandleSeries, list, tuple)):
+        raise InvalidData(
+            "must be a panel or a frame",
+            field="panel",
+            value=given,
+            remedy="save_many stores a series; CandlePanel(timeframe, [series]) holds several.",
+        )
     library = type(given).__module__.partition(".")[0]
     if timeframe is None:
         raise InvalidData("must be given with a frame", field="timeframe", value=None)

@@ -428,3 +428,10 @@ def test_times_of_a_matrix_may_be_those_of_its_frame() -> None:
         )
     with pytest.raises(InvalidData, match="must carry a time zone"):
         panel.matrix("close", times=[START.replace(tzinfo=None)])
+
+
+def test_series_are_no_panel_and_told_how_they_are_stored() -> None:
+    one = make_candles(SeriesKey("A", M1), 3)
+    for wrong in (one, [one]):
+        with pytest.raises(InvalidData, match=r"must be a panel or a frame.*save_many"):
+            panel_of(None, wrong)
