@@ -125,8 +125,8 @@ class StoreBackend:
             applied = await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
                 self._first(self._opened.clock).action = self._note_history  # recovery writes, too
-                await self._begin_recovery()
-                await self._begin_history()
+                if await self._begin_recovery():
+                    await self._begin_history()
         except BaseException:
             await StoreBackend.close(self)  # itself alone, where it is a part of something else
             raise
@@ -227,18 +227,24 @@ class StoreBackend:
             await stores.delivery.deliver()
         return told.finished
 
-    async def _begin_recovery(self) -> None:
-        """Finish what a crash left; what takes longer than a moment, in the background."""
+    async def _begin_recovery(self) -> bool:
+        """Finish what a crash left; what takes longer than a moment, in the background.
+
+        Returns whether MongoDB answers. One that does not is waited for once, not at every step.
+        """
+        patience = _RECOVERY_SECONDS
         try:
             await self.stores.clock.start()
-        except StorageError:
-            log.warning("MongoDB did not answer; the first commit asks it again.", exc_info=True)
+        except StorageError as exc:
+            log.warning("The first commit makes the commit clock: %s", exc)
+            patience = 0.0
         self._recovering = asyncio.create_task(self._recover_what_can_be())
-        await asyncio.wait([self._recovering], timeout=_RECOVERY_SECONDS)
+        await asyncio.wait([self._recovering], timeout=patience)
         if self._recovering.done():
             self._recovering.result()
         else:
             log.warning("Opened while earlier commits are being finished in the background.")
+        return patience > 0
 
     def _begin_delivery(self) -> None:
         """Deliver the events that wait, in the background: handlers take whatever time they like.
@@ -253,8 +259,8 @@ class StoreBackend:
         """Note since when history is kept: if it fails, before this process writes candles."""
         try:
             await self._first(self.stores.clock).begin()
-        except StorageError:
-            log.warning("What is written next will note since when history is kept.", exc_info=True)
+        except StorageError as exc:
+            log.warning("What is written next will note since when history is kept: %s", exc)
 
     def _first(self, clock: CommitClock) -> BeforeWriting:
         """What waits until it is noted: candles, or whatever is written without a history."""
@@ -280,8 +286,8 @@ class StoreBackend:
 
         try:
             await self.purges.finish()
-        except StorageError:
-            log.warning("A purge of former candles could not be finished.", exc_info=True)
+        except StorageError as exc:
+            log.warning("A purge of former candles could not be finished: %s", exc)
         days = self.settings.history_days
         if days is None or not self.settings.history:
             return
