@@ -86,6 +86,7 @@ class CandleChanges:
         self._series = {change.key: change for change in changes}
         # Written after what is in `_series`, and before the loose candles.
         self._parts: list[SeriesRows | LooseRows | SpilledRows] = []
+        self._rows_here = 0  # of those parts that came after the last one in a file
         self._may_spill = True
         self._loose: list[Candle] = []
         self._keys_of_loose: list[SeriesKey] = []
@@ -111,7 +112,7 @@ class CandleChanges:
     def save(self, rows: SeriesRows) -> None:
         self._gather()
         if rows.rows:
-            self._parts.append(rows)
+            self._append(rows)
             self._spill_if_many()
 
     def delete(self, key: SeriesKey, first: int, last: int) -> None:
@@ -119,7 +120,7 @@ class CandleChanges:
 
     def by_series(self) -> dict[SeriesKey, SeriesChanges]:
         self._gather()
-        parts, self._parts = self._loaded(), []
+        parts, self._parts, self._rows_here = self._loaded(), [], 0
         if len(parts) > 1 or any(isinstance(part, LooseRows) for part in parts):
             parts = [SeriesRows.joined(parts)]
         for part in parts:
@@ -143,6 +144,7 @@ class CandleChanges:
         }
         joined = SeriesRows.joined([*of_series, *self._loaded()])
         self._parts = [joined] if joined.rows else []
+        self._rows_here = joined.rows
         return joined
 
     @property
@@ -215,7 +217,11 @@ class CandleChanges:
         if self._loose:
             candles, keys = self._loose, self._keys_of_loose
             self._loose, self._keys_of_loose = [], []
-            self._parts.append(LooseRows.of(keys, candles))
+            self._append(LooseRows.of(keys, candles))
+
+    def _append(self, part: SeriesRows | LooseRows) -> None:
+        self._parts.append(part)
+        self._rows_here += part.columns.rows
 
     @property
     def _here(self) -> list[SeriesRows | LooseRows]:
@@ -228,14 +234,13 @@ class CandleChanges:
         return found[::-1]
 
     def _spill_if_many(self) -> None:
-        if sum(part.columns.rows for part in self._here) > MOST_IN_MEMORY:
+        # Counted as they come: thousands of series would be looked through at each of them.
+        if self._rows_here > MOST_IN_MEMORY and self._may_spill:
             self._spill()
 
     def _spill(self) -> None:
         """Put what is in memory into a file, or leave it there for good if there is no room."""
         here = self._here
-        if not self._may_spill:
-            return
         joined = SeriesRows.joined(here)
         try:
             spilled = SpilledRows(joined)
@@ -244,6 +249,7 @@ class CandleChanges:
             log.warning("Staged rows stay in memory: no temporary file takes them.", exc_info=True)
             return
         self._parts[len(self._parts) - len(here) :] = [spilled]
+        self._rows_here = 0
 
     def _loaded(self) -> list[SeriesRows | LooseRows]:
         return [part.loaded() if isinstance(part, SpilledRows) else part for part in self._parts]

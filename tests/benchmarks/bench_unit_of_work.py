@@ -111,6 +111,7 @@ async def measure_minute(storage: Storage, folder: Path) -> None:
     runs = 15
     for_ours, for_bare = ([minute() for _ in range(runs + 1)] for _ in range(2))
     columns = list(map(market_frame, for_bare))
+    for_ours.reverse()  # taken from the end, and a minute comes after those before it
     connection = engine.acquire(str(folder / "clickhouse"))
 
     async def commit_minute() -> None:

@@ -165,3 +165,21 @@ def test_candles_that_come_one_by_one_wait_in_files_too(monkeypatch: pytest.Monk
     assert changes.upserts.columns.timestamp.tolist() == (
         CandleSeries(key, candles).columns.timestamp.tolist()
     )
+
+
+def test_parts_are_not_looked_through_at_each_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of 2,500 symbols would look three million times."""
+    looks, here = 0, CandleChanges._here.fget  # type: ignore[attr-defined]
+
+    def look(changes: CandleChanges) -> object:
+        nonlocal looks
+        looks += 1
+        return here(changes)
+
+    monkeypatch.setattr(CandleChanges, "_here", property(look))
+    monkeypatch.setattr(candle_changes, "MOST_IN_MEMORY", 70)
+    changes = CandleChanges()
+    for number in range(200):
+        changes.save(rows_of(SeriesKey(f"{number:04}", Timeframe.M1), [number], 1))
+    assert looks == 2, "once for each file"
+    assert changes.upserts.rows == 200
